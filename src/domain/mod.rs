@@ -1,0 +1,17 @@
+//! The pure core: what a campaign means. No await, no clock, no randomness, no SQL.
+//!
+//! Everything that decides is here and takes time as an argument; the rest of the program carries the decisions out.
+//! Called by `store` (which turns these types into rows), `provider` (which carries a [`send`] out) and `runtime`.
+
+pub mod account;
+pub mod duration;
+pub mod execution;
+pub mod flow;
+pub mod id;
+pub mod retry;
+pub mod send;
+pub mod step;
+pub mod template;
+pub mod time;
+pub mod trigger;
+pub mod window;

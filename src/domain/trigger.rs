@@ -1,0 +1,84 @@
+//! What may move an execution.
+
+use super::account::Channel;
+use super::execution::BounceStatus;
+use super::id::SendId;
+use super::send::SendOutcome;
+
+/// A fact that may move an execution. Closed: every handler lists all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// A row of another program (version 0) that needs mending before it can run: missing wake-ups, `executing` without a
+    /// send of ours.
+    Adopted,
+    /// `next_execution_at` was reached: a pending step is due, or a wait has reached its deadline.
+    Due,
+    /// `next_check_at` was reached.
+    CheckDue,
+    /// The person accepted the connection request.
+    ConnectionAccepted,
+    /// The person wrote to us.
+    Reply {
+        /// Where.
+        channel: Channel,
+    },
+    /// Mail to the person bounced.
+    Bounce {
+        /// For good, or for now.
+        status: BounceStatus,
+    },
+    /// The person does not want more.
+    Unsubscribe,
+    /// A send has an outcome.
+    SendFinished {
+        /// Which.
+        send: SendId,
+        /// How it ended.
+        outcome: SendOutcome,
+    },
+    /// Operator: stop until resumed.
+    Pause,
+    /// Operator: go on.
+    Resume,
+    /// Operator: pass over the current step.
+    Skip,
+    /// Operator: go back (or forward) to a step and start it now. Also revives an execution that has ended.
+    Restart {
+        /// 1-based position.
+        step: u32,
+    },
+    /// Operator: end it.
+    Stop,
+    /// The actor crashed three times on one input.
+    Quarantine {
+        /// The name of that input and the panic's message, for people.
+        input: String,
+    },
+}
+
+impl Trigger {
+    /// The name used in transitions, metrics and logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Adopted => "adopted",
+            Self::Due => "due",
+            Self::CheckDue => "check_due",
+            Self::ConnectionAccepted => "connection_accepted",
+            Self::Reply { .. } => "reply",
+            Self::Bounce { .. } => "bounce",
+            Self::Unsubscribe => "unsubscribe",
+            Self::SendFinished { .. } => "send_finished",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Skip => "skip",
+            Self::Restart { .. } => "restart",
+            Self::Stop => "stop",
+            Self::Quarantine { .. } => "quarantine",
+        }
+    }
+
+    /// Whether this is the passing of time. Time is held back while a campaign is not active; facts are not.
+    pub const fn is_time(&self) -> bool {
+        matches!(self, Self::Due | Self::CheckDue)
+    }
+}

@@ -1,0 +1,1 @@
+//! The Unipile v1 adapter.
