@@ -2,6 +2,10 @@
 
 pub mod clock;
 pub mod domain;
+pub mod http;
+pub mod postgres;
 pub mod provider;
+pub mod runtime;
 pub mod sandbox;
 pub mod store;
+pub mod telemetry;

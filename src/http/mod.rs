@@ -1,0 +1,1 @@
+//! The API, the webhook receiver, health and metrics.

@@ -1,0 +1,32 @@
+//! What an engineer sees: the metrics catalogue and logging. Names live here only.
+
+/// Live prospect actors (gauge).
+pub const RESIDENTS: &str = "campaignd_residents";
+/// Durable transitions by trigger (counter; label `trigger`).
+pub const TRANSITIONS: &str = "campaignd_transitions_total";
+/// From handing a change to the writer to its commit, in seconds (histogram).
+pub const COMMIT_SECONDS: &str = "campaignd_persist_commit_seconds";
+/// Rows in one group commit (histogram).
+pub const COMMIT_ROWS: &str = "campaignd_persist_batch_rows";
+/// From the arrival of a trigger to its durable transition, in seconds (histogram; label `trigger`).
+pub const REACTION_SECONDS: &str = "campaignd_reaction_seconds";
+/// How long after its due time a timer was handled, in real seconds (histogram).
+pub const TIMER_LATENESS_SECONDS: &str = "campaignd_timer_lateness_seconds";
+/// Finished sends (counter; labels `channel`, `outcome`).
+pub const SENDS: &str = "campaignd_sends_total";
+/// Duration of a provider call in seconds (histogram; label `channel`).
+pub const PROVIDER_SECONDS: &str = "campaignd_provider_call_seconds";
+/// Webhooks taken in (counter; label `outcome`: accepted, duplicate, refused).
+pub const WEBHOOKS: &str = "campaignd_webhooks_total";
+/// Inbox rows processed (counter; label `outcome`: applied, ignored, failed).
+pub const INBOX: &str = "campaignd_inbox_processed_total";
+/// Executions put into quarantine (counter).
+pub const QUARANTINED: &str = "campaignd_quarantined_total";
+/// Actors restarted after a panic (counter).
+pub const ACTOR_RESTARTS: &str = "campaignd_actor_restarts_total";
+/// Rehydrated executions (counter).
+pub const REHYDRATED: &str = "campaignd_rehydrated_total";
+/// HTTP requests (counter; labels `route`, `method`, `code`).
+pub const HTTP_REQUESTS: &str = "campaignd_http_requests_total";
+/// HTTP request duration in seconds (histogram; label `route`).
+pub const HTTP_SECONDS: &str = "campaignd_http_request_seconds";
