@@ -1,1 +1,3 @@
 //! All SQL.
+
+pub mod migrate;
