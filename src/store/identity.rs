@@ -55,8 +55,7 @@ macro_rules! by_address {
     };
 }
 const BY_EMAIL: &str = by_address!("lower(p.email) = lower($2)");
-const BY_LINKEDIN: &str =
-    by_address!("campaignd_linkedin_slug(p.linkedin_url) = coalesce(campaignd_linkedin_slug($2), lower($2))");
+const BY_LINKEDIN: &str = by_address!("campaignd_linkedin_slug(p.linkedin_url) = campaignd_linkedin_slug($2)");
 const BY_PHONE: &str = by_address!("campaignd_phone_digits(p.phone) = campaignd_phone_digits($2)");
 
 /// The executions that any of these identities names, for one account: open ones first, then newest first. `account` is

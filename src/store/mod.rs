@@ -15,6 +15,7 @@ pub mod execution;
 pub mod identity;
 pub mod inbox;
 pub mod lease;
+pub mod migrate;
 pub mod row;
 pub mod send;
 pub mod writer;
