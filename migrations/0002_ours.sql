@@ -1,5 +1,8 @@
 -- The tables that are campaignd's own. Each leads its keys with workspace_id, so that rows of two tenants can never refer
--- to one another and the tables can be distributed by workspace later. Ids are made by the program (UUIDv7).
+-- to one another and the tables can be distributed by workspace later. Ids are made by the program (UUIDv7). That none of these
+-- names is taken by another program's table, `store::migrate` has made sure.
+
+SET LOCAL search_path = public, pg_temp;
 
 -- A sending identity: a LinkedIn seat, a mailbox, a WhatsApp number.
 CREATE TABLE accounts (
@@ -37,12 +40,13 @@ CREATE TABLE account_gate (
 
 -- Immutable, numbered versions of a campaign's flow; executions are pinned to one.
 CREATE TABLE flow_versions (
-    workspace_id uuid        NOT NULL REFERENCES workspaces (id),
-    campaign_id  uuid        NOT NULL REFERENCES campaigns (id),
+    workspace_id uuid        NOT NULL,
+    campaign_id  uuid        NOT NULL,
     version      integer     NOT NULL CHECK (version >= 1),
     flow         jsonb       NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (workspace_id, campaign_id, version)
+    PRIMARY KEY (workspace_id, campaign_id, version),
+    FOREIGN KEY (workspace_id, campaign_id) REFERENCES campaigns (workspace_id, id)
 );
 
 -- One row a durable change of an execution. Append-only; partitioned by month, so that old history is dropped, not deleted.
@@ -185,6 +189,59 @@ CREATE TABLE shard_lease (
 ) WITH (fillfactor = 25);
 INSERT INTO shard_lease (shard) SELECT generate_series(0, 1023);
 
+-- Executions that another program made and nobody has taken over yet. A statement trigger with a transition table: an upload of a
+-- thousand rows is one insert here and one notification. With the owner's rights, because whoever inserts an execution need not
+-- be able to see this table.
+CREATE TABLE execution_arrivals (
+    execution_id uuid        PRIMARY KEY,
+    arrived_at   timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE FUNCTION campaignd_note_arrivals() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO execution_arrivals (execution_id)
+    SELECT id FROM arrived WHERE version = 0
+    ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        PERFORM pg_notify('campaignd_arrivals', '');
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER campaignd_arrivals AFTER INSERT ON campaign_prospect_execution_state
+    REFERENCING NEW TABLE AS arrived
+    FOR EACH STATEMENT EXECUTE FUNCTION campaignd_note_arrivals();
+
+-- Makes the missing month partitions (UTC months) of transitions and sends, from the month of `first`, and gives their names.
+-- The default partitions are the net: a month that already has rows in one stays there.
+CREATE FUNCTION campaignd_ensure_partitions(first timestamptz, months integer) RETURNS SETOF text
+    LANGUAGE plpgsql SET search_path = public, pg_temp SET TimeZone = 'UTC' SET lock_timeout = '10s' AS $$
+DECLARE
+    parent text;
+    starts timestamptz;
+    made text;
+BEGIN
+    -- Two processes that start together take turns.
+    PERFORM pg_advisory_xact_lock(hashtextextended('campaignd_ensure_partitions', 0));
+    FOR starts IN
+        SELECT date_trunc('month', first) + make_interval(months => n) FROM generate_series(0, months - 1) AS n
+    LOOP
+        FOREACH parent IN ARRAY ARRAY['transitions', 'sends'] LOOP
+            made := parent || to_char(starts, '_YYYY_MM');
+            CONTINUE WHEN to_regclass('public.' || made) IS NOT NULL;
+            BEGIN
+                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
+                               made, parent, starts, starts + interval '1 month');
+                EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', made);
+                RETURN NEXT made;
+            EXCEPTION WHEN check_violation THEN NULL;
+            END;
+        END LOOP;
+    END LOOP;
+END
+$$;
+
 -- None of these tables is for the roles of an API gateway in front of the database: no policy, so nothing is visible.
 ALTER TABLE accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE account_gate ENABLE ROW LEVEL SECURITY;
@@ -197,3 +254,6 @@ ALTER TABLE api_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE webhook_endpoints ENABLE ROW LEVEL SECURITY;
 ALTER TABLE node ENABLE ROW LEVEL SECURITY;
 ALTER TABLE shard_lease ENABLE ROW LEVEL SECURITY;
+ALTER TABLE transitions_default ENABLE ROW LEVEL SECURITY;
+ALTER TABLE sends_default ENABLE ROW LEVEL SECURITY;
+ALTER TABLE execution_arrivals ENABLE ROW LEVEL SECURITY;

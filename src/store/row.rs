@@ -1,0 +1,500 @@
+//! The codec between [`Execution`] and its row, and between [`Trigger`] and a transition's `trigger` + `detail`.
+//!
+//! Owns which column holds what. Reading is forgiving where other programs write (NULL counts as nothing yet, an unknown
+//! key is ignored) and strict where a wrong guess would contact somebody (an unknown status is an error). Called by
+//! `execution`, `writer` and whoever shows or replays a timeline.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Map, Value, json};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::{clean, int};
+use crate::domain::account::{Channel, ChannelAccounts};
+use crate::domain::execution::{
+    BounceStatus, ConnectionStatus, EmailState, Execution, ExitReason, LinkedinState, Status, WaitTrigger,
+    WhatsappState,
+};
+use crate::domain::flow::MAX_CHECKS_DEFAULT;
+use crate::domain::id::{AccountId, CampaignId, ExecutionId, ProspectId, SendId, WorkspaceId};
+use crate::domain::send::{FailureClass, Receipt, SendOutcome};
+use crate::domain::time::Timestamp;
+use crate::domain::trigger::Trigger;
+
+/// What a read of an execution selects, from `campaign_prospect_execution_state s LEFT JOIN campaigns c`, in the order
+/// that [`Columns::from_row`] reads. Rows of other programs have neither workspace nor flow version: the campaign's count.
+macro_rules! select_execution {
+    ($tail:literal) => {
+        concat!(
+            "SELECT s.id, coalesce(s.workspace_id, c.workspace_id), s.campaign_id, s.prospect_id, ",
+            "coalesce(s.flow_version, c.flow_version), s.status, s.paused_status, s.current_step, ",
+            "s.completed_steps, s.failed_steps, s.skipped_steps, ",
+            "s.linkedin_state, s.email_state, s.whatsapp_state, ",
+            "s.waiting_for_trigger, s.trigger_check_count, s.trigger_max_checks, s.next_check_at, ",
+            "s.last_executed_at, s.next_execution_at, s.last_error, s.error_count, s.exit_reason, ",
+            "s.version, s.attempt, s.send_sequence, s.open_send, s.channel_accounts ",
+            "FROM campaign_prospect_execution_state s LEFT JOIN campaigns c ON c.id = s.campaign_id ",
+            $tail
+        )
+    };
+}
+pub(crate) use select_execution;
+
+/// The columns of an execution's row as the driver gives them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Columns {
+    /// `id`.
+    pub id: Uuid,
+    /// `workspace_id`, or the campaign's.
+    pub workspace_id: Option<Uuid>,
+    /// `campaign_id`.
+    pub campaign_id: Option<Uuid>,
+    /// `prospect_id`.
+    pub prospect_id: Option<Uuid>,
+    /// `flow_version`, or the campaign's.
+    pub flow_version: Option<i32>,
+    /// `status`.
+    pub status: Option<String>,
+    /// `paused_status`.
+    pub paused_status: Option<String>,
+    /// `current_step`.
+    pub current_step: Option<i32>,
+    /// `completed_steps`.
+    pub completed_steps: Option<Vec<Option<i32>>>,
+    /// `failed_steps`.
+    pub failed_steps: Option<Vec<Option<i32>>>,
+    /// `skipped_steps`.
+    pub skipped_steps: Option<Vec<Option<i32>>>,
+    /// `linkedin_state`.
+    pub linkedin_state: Option<Value>,
+    /// `email_state`.
+    pub email_state: Option<Value>,
+    /// `whatsapp_state`.
+    pub whatsapp_state: Option<Value>,
+    /// `waiting_for_trigger`.
+    pub waiting_for_trigger: Option<String>,
+    /// `trigger_check_count`.
+    pub trigger_check_count: Option<i32>,
+    /// `trigger_max_checks`.
+    pub trigger_max_checks: Option<i32>,
+    /// `next_check_at`.
+    pub next_check_at: Option<DateTime<Utc>>,
+    /// `last_executed_at`.
+    pub last_executed_at: Option<DateTime<Utc>>,
+    /// `next_execution_at`.
+    pub next_execution_at: Option<DateTime<Utc>>,
+    /// `last_error`.
+    pub last_error: Option<String>,
+    /// `error_count`.
+    pub error_count: Option<i32>,
+    /// `exit_reason`.
+    pub exit_reason: Option<String>,
+    /// `version`.
+    pub version: Option<i64>,
+    /// `attempt`.
+    pub attempt: Option<i32>,
+    /// `send_sequence`.
+    pub send_sequence: Option<i32>,
+    /// `open_send`.
+    pub open_send: Option<Uuid>,
+    /// `channel_accounts`.
+    pub channel_accounts: Option<Value>,
+}
+
+impl Columns {
+    /// Takes the columns out of a row that was read with `select_execution!`.
+    pub(crate) fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get(0)?,
+            workspace_id: row.try_get(1)?,
+            campaign_id: row.try_get(2)?,
+            prospect_id: row.try_get(3)?,
+            flow_version: row.try_get(4)?,
+            status: row.try_get(5)?,
+            paused_status: row.try_get(6)?,
+            current_step: row.try_get(7)?,
+            completed_steps: row.try_get(8)?,
+            failed_steps: row.try_get(9)?,
+            skipped_steps: row.try_get(10)?,
+            linkedin_state: row.try_get(11)?,
+            email_state: row.try_get(12)?,
+            whatsapp_state: row.try_get(13)?,
+            waiting_for_trigger: row.try_get(14)?,
+            trigger_check_count: row.try_get(15)?,
+            trigger_max_checks: row.try_get(16)?,
+            next_check_at: row.try_get(17)?,
+            last_executed_at: row.try_get(18)?,
+            next_execution_at: row.try_get(19)?,
+            last_error: row.try_get(20)?,
+            error_count: row.try_get(21)?,
+            exit_reason: row.try_get(22)?,
+            version: row.try_get(23)?,
+            attempt: row.try_get(24)?,
+            send_sequence: row.try_get(25)?,
+            open_send: row.try_get(26)?,
+            channel_accounts: row.try_get(27)?,
+        })
+    }
+
+    /// The columns that hold an execution: what the writer stores.
+    pub fn encode(e: &Execution) -> Self {
+        Self {
+            id: e.id.0,
+            workspace_id: Some(e.workspace.0),
+            campaign_id: Some(e.campaign.0),
+            prospect_id: Some(e.prospect.0),
+            flow_version: Some(e.flow_version),
+            status: Some(e.status.as_str().to_owned()),
+            paused_status: e.paused_status.map(|s| s.as_str().to_owned()),
+            current_step: Some(int(e.current_step)),
+            completed_steps: Some(positions_column(&e.completed_steps)),
+            failed_steps: Some(positions_column(&e.failed_steps)),
+            skipped_steps: Some(positions_column(&e.skipped_steps)),
+            linkedin_state: linkedin_json(&e.linkedin),
+            email_state: email_json(&e.email),
+            whatsapp_state: whatsapp_json(&e.whatsapp),
+            waiting_for_trigger: e.waiting_for_trigger.map(|t| t.as_str().to_owned()),
+            trigger_check_count: Some(int(e.trigger_check_count)),
+            trigger_max_checks: Some(int(e.trigger_max_checks)),
+            next_check_at: e.next_check_at.map(Timestamp::to_utc),
+            last_executed_at: e.last_executed_at.map(Timestamp::to_utc),
+            next_execution_at: e.next_execution_at.map(Timestamp::to_utc),
+            last_error: e.last_error.as_deref().map(|t| clean(t).into_owned()),
+            error_count: Some(int(e.error_count)),
+            exit_reason: e.exit_reason.map(|r| r.as_str().to_owned()),
+            version: Some(e.version),
+            attempt: Some(int(e.attempt)),
+            send_sequence: Some(int(e.send_sequence)),
+            open_send: e.open_send.map(|s| s.0),
+            channel_accounts: accounts_json(&e.accounts),
+        }
+    }
+
+    /// The execution that the columns hold.
+    ///
+    /// # Errors
+    /// A sentence about the first column that cannot be read.
+    pub fn decode(self) -> Result<Execution, String> {
+        let missing = |column: &str| format!("{column} is null, and its campaign does not say either");
+        Ok(Execution {
+            id: ExecutionId(self.id),
+            workspace: WorkspaceId(self.workspace_id.ok_or_else(|| missing("workspace_id"))?),
+            campaign: CampaignId(self.campaign_id.ok_or_else(|| missing("campaign_id"))?),
+            prospect: ProspectId(self.prospect_id.ok_or_else(|| missing("prospect_id"))?),
+            flow_version: self.flow_version.ok_or_else(|| missing("flow_version"))?,
+            status: named("status", self.status.as_deref(), Status::parse)?.unwrap_or(Status::Pending),
+            paused_status: named("paused_status", self.paused_status.as_deref(), Status::parse)?,
+            current_step: count("current_step", self.current_step, 1)?,
+            completed_steps: positions("completed_steps", self.completed_steps)?,
+            failed_steps: positions("failed_steps", self.failed_steps)?,
+            skipped_steps: positions("skipped_steps", self.skipped_steps)?,
+            linkedin: linkedin(self.linkedin_state.as_ref())?,
+            email: email(self.email_state.as_ref())?,
+            whatsapp: whatsapp(self.whatsapp_state.as_ref())?,
+            waiting_for_trigger: named("waiting_for_trigger", self.waiting_for_trigger.as_deref(), WaitTrigger::parse)?,
+            trigger_check_count: count("trigger_check_count", self.trigger_check_count, 0)?,
+            trigger_max_checks: count("trigger_max_checks", self.trigger_max_checks, MAX_CHECKS_DEFAULT)?,
+            next_check_at: self.next_check_at.map(Timestamp::from),
+            last_executed_at: self.last_executed_at.map(Timestamp::from),
+            next_execution_at: self.next_execution_at.map(Timestamp::from),
+            last_error: self.last_error,
+            error_count: count("error_count", self.error_count, 0)?,
+            exit_reason: named("exit_reason", self.exit_reason.as_deref(), ExitReason::parse)?,
+            version: self.version.unwrap_or(0),
+            attempt: count("attempt", self.attempt, 0)?,
+            send_sequence: count("send_sequence", self.send_sequence, 0)?,
+            open_send: self.open_send.map(SendId),
+            accounts: accounts(self.channel_accounts.as_ref())?,
+        })
+    }
+}
+
+/// Reads a name; NULL and the empty text are `None`.
+fn named<T>(column: &str, text: Option<&str>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, String> {
+    match text {
+        None | Some("") => Ok(None),
+        Some(text) => parse(text).map(Some).ok_or_else(|| format!("{column} is '{}'", short(text))),
+    }
+}
+
+/// Reads a count; NULL is `default`.
+fn count(column: &str, value: Option<i32>, default: u32) -> Result<u32, String> {
+    value.map_or(Ok(default), |n| u32::try_from(n).map_err(|_| format!("{column} is {n}")))
+}
+
+fn positions_column(steps: &[u32]) -> Vec<Option<i32>> {
+    steps.iter().map(|s| Some(int(*s))).collect()
+}
+
+fn positions(column: &str, value: Option<Vec<Option<i32>>>) -> Result<Vec<u32>, String> {
+    value
+        .unwrap_or_default()
+        .into_iter()
+        .flatten()
+        .map(|n| u32::try_from(n).map_err(|_| format!("{column} holds {n}")))
+        .collect()
+}
+
+/// At most forty characters of a foreign value: enough to recognise it in a log.
+fn short(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+/// A JSON object of a state column. NULL and JSON null are an empty one.
+struct Object<'a> {
+    column: &'static str,
+    map: Option<&'a Map<String, Value>>,
+}
+
+impl<'a> Object<'a> {
+    fn new(column: &'static str, value: Option<&'a Value>) -> Result<Self, String> {
+        match value {
+            None | Some(Value::Null) => Ok(Self { column, map: None }),
+            Some(Value::Object(map)) => Ok(Self { column, map: Some(map) }),
+            Some(_) => Err(format!("{column} is not a json object")),
+        }
+    }
+
+    /// `None` for a missing key and for null.
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map?.get(key).filter(|v| !v.is_null())
+    }
+
+    fn wrong(&self, key: &str) -> String {
+        format!("{}.{key} cannot be read", self.column)
+    }
+
+    fn count(&self, key: &str) -> Result<u32, String> {
+        self.get(key).map_or(Ok(0), |v| v.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| self.wrong(key)))
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, String> {
+        self.get(key).map_or(Ok(false), |v| v.as_bool().ok_or_else(|| self.wrong(key)))
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&'a str>, String> {
+        self.get(key).map(|v| v.as_str().ok_or_else(|| self.wrong(key))).transpose()
+    }
+
+    fn time(&self, key: &str) -> Result<Option<Timestamp>, String> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        // Other programs write what their language prints: also a blank for the T, and no zone (then it is UTC).
+        DateTime::parse_from_rfc3339(text)
+            .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
+            .map(|t| t.with_timezone(&Utc))
+            .or_else(|_| {
+                chrono::NaiveDateTime::parse_from_str(&text.replace(' ', "T"), "%Y-%m-%dT%H:%M:%S%.f")
+                    .map(|t| t.and_utc())
+            })
+            .map(|t| Some(Timestamp::from(t)))
+            .map_err(|_| self.wrong(key))
+    }
+}
+
+fn time_json(t: Timestamp) -> Value {
+    Value::String(t.to_utc().to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+fn linkedin_json(state: &LinkedinState) -> Option<Value> {
+    if *state == LinkedinState::default() {
+        return None;
+    }
+    let mut map = Map::new();
+    if let Some(status) = state.connection_status {
+        map.insert("connection_status".to_owned(), status.as_str().into());
+    }
+    if let Some(at) = state.last_message_at {
+        map.insert("last_message_at".to_owned(), time_json(at));
+    }
+    map.insert("message_count".to_owned(), state.message_count.into());
+    map.insert("replied".to_owned(), state.replied.into());
+    Some(Value::Object(map))
+}
+
+fn linkedin(value: Option<&Value>) -> Result<LinkedinState, String> {
+    let o = Object::new("linkedin_state", value)?;
+    Ok(LinkedinState {
+        connection_status: match o.text("connection_status")? {
+            None | Some("" | "none" | "not_connected") => None,
+            Some("connected") => Some(ConnectionStatus::Accepted),
+            Some("sent" | "invited") => Some(ConnectionStatus::Pending),
+            text => named("linkedin_state.connection_status", text, ConnectionStatus::parse)?,
+        },
+        last_message_at: o.time("last_message_at")?,
+        message_count: o.count("message_count")?,
+        replied: o.flag("replied")?,
+    })
+}
+
+fn email_json(state: &EmailState) -> Option<Value> {
+    if *state == EmailState::default() {
+        return None;
+    }
+    let mut map = Map::new();
+    map.insert("sent_count".to_owned(), state.sent_count.into());
+    map.insert("opened".to_owned(), state.opened.into());
+    map.insert("replied".to_owned(), state.replied.into());
+    if let Some(at) = state.last_sent_at {
+        map.insert("last_sent_at".to_owned(), time_json(at));
+    }
+    if let Some(status) = state.bounce_status {
+        map.insert("bounce_status".to_owned(), status.as_str().into());
+    }
+    Some(Value::Object(map))
+}
+
+fn email(value: Option<&Value>) -> Result<EmailState, String> {
+    let o = Object::new("email_state", value)?;
+    Ok(EmailState {
+        sent_count: o.count("sent_count")?,
+        opened: o.flag("opened")?,
+        replied: o.flag("replied")?,
+        last_sent_at: o.time("last_sent_at")?,
+        bounce_status: match o.text("bounce_status")? {
+            None | Some("" | "none") => None,
+            Some("hard_bounce" | "bounced") => Some(BounceStatus::Hard),
+            Some("soft_bounce") => Some(BounceStatus::Soft),
+            text => named("email_state.bounce_status", text, BounceStatus::parse)?,
+        },
+    })
+}
+
+fn whatsapp_json(state: &WhatsappState) -> Option<Value> {
+    if *state == WhatsappState::default() {
+        return None;
+    }
+    let mut map = Map::new();
+    map.insert("sent_count".to_owned(), state.sent_count.into());
+    map.insert("delivered".to_owned(), state.delivered.into());
+    map.insert("read".to_owned(), state.read.into());
+    map.insert("replied".to_owned(), state.replied.into());
+    if let Some(at) = state.last_sent_at {
+        map.insert("last_sent_at".to_owned(), time_json(at));
+    }
+    Some(Value::Object(map))
+}
+
+fn whatsapp(value: Option<&Value>) -> Result<WhatsappState, String> {
+    let o = Object::new("whatsapp_state", value)?;
+    Ok(WhatsappState {
+        sent_count: o.count("sent_count")?,
+        delivered: o.flag("delivered")?,
+        read: o.flag("read")?,
+        replied: o.flag("replied")?,
+        last_sent_at: o.time("last_sent_at")?,
+    })
+}
+
+fn accounts_json(accounts: &ChannelAccounts) -> Option<Value> {
+    let map: Map<String, Value> = Channel::ALL
+        .iter()
+        .filter_map(|c| accounts.get(*c).map(|a| (c.as_str().to_owned(), Value::String(a.to_string()))))
+        .collect();
+    (!map.is_empty()).then_some(Value::Object(map))
+}
+
+fn accounts(value: Option<&Value>) -> Result<ChannelAccounts, String> {
+    let o = Object::new("channel_accounts", value)?;
+    let mut accounts = ChannelAccounts::default();
+    for channel in Channel::ALL {
+        if let Some(text) = o.text(channel.as_str())? {
+            accounts.set(*channel, text.parse::<AccountId>().map_err(|_| o.wrong(channel.as_str()))?);
+        }
+    }
+    Ok(accounts)
+}
+
+/// The `detail` of a transition: a trigger's arguments, `None` when it has none. Its name is [`Trigger::name`].
+pub fn trigger_detail(trigger: &Trigger) -> Option<Value> {
+    match trigger {
+        Trigger::Adopted
+        | Trigger::Due
+        | Trigger::CheckDue
+        | Trigger::ConnectionAccepted
+        | Trigger::Unsubscribe
+        | Trigger::Pause
+        | Trigger::Resume
+        | Trigger::Skip
+        | Trigger::Stop => None,
+        Trigger::Reply { channel } => Some(json!({ "channel": channel.as_str() })),
+        Trigger::Bounce { status } => Some(json!({ "status": status.as_str() })),
+        Trigger::Restart { step } => Some(json!({ "step": step })),
+        Trigger::Quarantine { input } => Some(json!({ "input": clean(input) })),
+        Trigger::SendFinished { send, outcome } => {
+            let mut map = Map::new();
+            map.insert("send".to_owned(), send.to_string().into());
+            map.insert("outcome".to_owned(), outcome.as_str().into());
+            match outcome {
+                SendOutcome::Sent | SendOutcome::NotSent => {}
+                SendOutcome::Failed { class, error } => {
+                    map.insert("class".to_owned(), class.as_str().into());
+                    map.insert("error".to_owned(), clean(error).into());
+                }
+                SendOutcome::Unknown { error } | SendOutcome::Unresolved { error } => {
+                    map.insert("error".to_owned(), clean(error).into());
+                }
+            }
+            Some(Value::Object(map))
+        }
+    }
+}
+
+/// The trigger that a transition's row holds: the way back from [`trigger_detail`].
+///
+/// # Errors
+/// A sentence about what cannot be read.
+pub fn trigger(name: &str, detail: Option<&Value>) -> Result<Trigger, String> {
+    let o = Object::new("detail", detail)?;
+    let need = |key: &'static str| o.text(key)?.ok_or_else(|| o.wrong(key));
+    Ok(match name {
+        "adopted" => Trigger::Adopted,
+        "due" => Trigger::Due,
+        "check_due" => Trigger::CheckDue,
+        "connection_accepted" => Trigger::ConnectionAccepted,
+        "unsubscribe" => Trigger::Unsubscribe,
+        "pause" => Trigger::Pause,
+        "resume" => Trigger::Resume,
+        "skip" => Trigger::Skip,
+        "stop" => Trigger::Stop,
+        "reply" => Trigger::Reply { channel: Channel::parse(need("channel")?).ok_or_else(|| o.wrong("channel"))? },
+        "bounce" => Trigger::Bounce { status: BounceStatus::parse(need("status")?).ok_or_else(|| o.wrong("status"))? },
+        "restart" => Trigger::Restart { step: o.count("step")? },
+        "quarantine" => Trigger::Quarantine { input: need("input")?.to_owned() },
+        "send_finished" => Trigger::SendFinished {
+            send: need("send")?.parse().map_err(|_| o.wrong("send"))?,
+            outcome: match need("outcome")? {
+                "sent" => SendOutcome::Sent,
+                "not_sent" => SendOutcome::NotSent,
+                "failed" => SendOutcome::Failed {
+                    class: FailureClass::parse(need("class")?).ok_or_else(|| o.wrong("class"))?,
+                    error: need("error")?.to_owned(),
+                },
+                "unknown" => SendOutcome::Unknown { error: need("error")?.to_owned() },
+                "unresolved" => SendOutcome::Unresolved { error: need("error")?.to_owned() },
+                _ => return Err(o.wrong("outcome")),
+            },
+        },
+        _ => return Err(format!("trigger '{}' is not known", short(name))),
+    })
+}
+
+/// A receipt as column `receipt` holds it: only the ids that are known. `None` when none is.
+pub fn receipt_json(receipt: &Receipt) -> Option<Value> {
+    let ids = [
+        ("recipient_id", &receipt.recipient_id),
+        ("chat_id", &receipt.chat_id),
+        ("message_id", &receipt.message_id),
+        ("invitation_id", &receipt.invitation_id),
+        ("tracking_id", &receipt.tracking_id),
+        ("rfc_message_id", &receipt.rfc_message_id),
+        ("thread_id", &receipt.thread_id),
+    ];
+    let map: Map<String, Value> =
+        ids.iter().filter_map(|(k, v)| v.as_deref().map(|v| ((*k).to_owned(), clean(v).into()))).collect();
+    (!map.is_empty()).then_some(Value::Object(map))
+}
+
+#[cfg(test)]
+#[path = "row_tests.rs"]
+mod tests;

@@ -1,0 +1,412 @@
+//! The statement of a batch, and the arrays it is given.
+//!
+//! One autocommit statement, so that a batch costs one round trip and one commit:
+//! `lease` (the fence) -> `moved` (the executions, guarded by version) -> everything that hangs on a moved execution.
+//! Every part joins `moved`: what did not move leaves nothing behind.
+
+use std::collections::{BTreeMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::Change;
+use crate::domain::send::{Receipt, SendStatus};
+use crate::store::identity::IdentityKind;
+use crate::store::lease::LeaseView;
+use crate::store::row::{self, Columns};
+use crate::store::send::json_text;
+use crate::store::{Error, clean, failed, int, shard_column};
+
+/// Longest identity that is stored: an index entry must stay below a third of a page, and no provider's id comes near.
+const IDENTITY_MAX: usize = 1000;
+
+// Arrays of arrays do not exist in Postgres, and jsonb arrays cost as much as text: both travel as text and are cast.
+const WRITE: &str = "WITH lease AS MATERIALIZED ( \
+        SELECT l.shard, l.epoch FROM shard_lease l \
+        JOIN unnest($3::smallint[], $4::bigint[]) AS w(shard, epoch) ON w.shard = l.shard \
+        WHERE l.owner = $1 AND l.incarnation = $2 AND l.epoch = w.epoch ORDER BY l.shard FOR SHARE OF l), \
+    change AS MATERIALIZED ( \
+        SELECT * FROM unnest($5::uuid[], $6::bigint[], $7::smallint[], $8::uuid[], $9::integer[], $10::text[], \
+            $11::text[], $12::integer[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], \
+            $19::text[], $20::integer[], $21::integer[], $22::timestamptz[], $23::timestamptz[], $24::timestamptz[], \
+            $25::text[], $26::integer[], $27::text[], $28::integer[], $29::integer[], $30::uuid[], $31::text[], \
+            $32::text[], $33::timestamptz[], $34::text[], $35::text[], $36::text[], $37::integer[]) \
+        AS c(id, version, shard, workspace_id, flow_version, status, paused_status, current_step, completed, failed, \
+            skipped, linkedin, email, whatsapp, waiting, checks, checks_max, next_check_at, last_executed_at, \
+            next_execution_at, last_error, error_count, exit_reason, attempt, send_sequence, open_send, accounts, \
+            step_id, at, trigger, detail, from_status, from_step)), \
+    moved AS ( \
+        UPDATE campaign_prospect_execution_state s SET version = c.version, lease_epoch = f.epoch, updated_at = c.at, \
+            workspace_id = c.workspace_id, flow_version = c.flow_version, status = c.status, \
+            paused_status = c.paused_status, current_step = c.current_step, step_id = c.step_id, \
+            completed_steps = c.completed::integer[], failed_steps = c.failed::integer[], \
+            skipped_steps = c.skipped::integer[], linkedin_state = c.linkedin::jsonb, email_state = c.email::jsonb, \
+            whatsapp_state = c.whatsapp::jsonb, waiting_for_trigger = c.waiting, trigger_check_count = c.checks, \
+            trigger_max_checks = c.checks_max, next_check_at = c.next_check_at, \
+            last_executed_at = c.last_executed_at, next_execution_at = c.next_execution_at, \
+            last_error = c.last_error, error_count = c.error_count, exit_reason = c.exit_reason, \
+            attempt = c.attempt, send_sequence = c.send_sequence, open_send = c.open_send, \
+            channel_accounts = c.accounts::jsonb \
+        FROM change c JOIN lease f ON f.shard = c.shard \
+        WHERE s.id = c.id AND s.version = c.version - 1 \
+        RETURNING s.id, s.workspace_id, s.campaign_id, s.prospect_id, s.flow_version, c.version, c.shard, f.epoch, c.at, \
+            c.trigger, c.detail, c.from_status, c.status, c.from_step, c.current_step), \
+    history AS ( \
+        INSERT INTO transitions (workspace_id, execution_id, version, at, flow_version, trigger, detail, from_status, \
+            to_status, from_step, to_step, shard, lease_epoch) \
+        SELECT m.workspace_id, m.id, m.version, m.at, m.flow_version, m.trigger, m.detail::jsonb, m.from_status, \
+            m.status, m.from_step, m.current_step, m.shard, m.epoch FROM moved m), \
+    decided AS ( \
+        INSERT INTO sends (workspace_id, id, created_at, execution_id, shard, prospect_id, campaign_id, flow_version, \
+            step, step_id, action, channel, attempt, account_id, account_shard, status) \
+        SELECT m.workspace_id, n.id, n.created_at, m.id, m.shard, m.prospect_id, m.campaign_id, m.flow_version, \
+            n.step, n.step_id, n.action, n.channel, n.attempt, n.account_id, n.account_shard, n.status \
+        FROM unnest($38::uuid[], $39::uuid[], $40::timestamptz[], $41::integer[], $42::text[], $43::text[], $44::text[], \
+            $45::integer[], $46::uuid[], $47::smallint[], $48::text[]) \
+            AS n(execution, id, created_at, step, step_id, action, channel, attempt, account_id, account_shard, status) \
+        JOIN moved m ON m.id = n.execution), \
+    cancelled AS ( \
+        UPDATE sends s SET status = 'cancelled', finished_at = m.at \
+        FROM unnest($49::uuid[], $50::uuid[]) AS x(execution, id) JOIN moved m ON m.id = x.execution \
+        WHERE s.workspace_id = m.workspace_id AND s.id = x.id AND s.execution_id = m.id AND s.status = 'pending'), \
+    ended AS MATERIALIZED ( \
+        SELECT f.*, m.workspace_id, m.at FROM unnest($51::uuid[], $52::uuid[], $53::text[], $54::boolean[], $55::text[], \
+            $56::text[], $57::text[], $58::uuid[], $59::timestamptz[], $60::boolean[]) \
+            AS f(execution, id, status, parked, class, error, receipt, account_id, rest_until, open_gate) \
+        JOIN moved m ON m.id = f.execution), \
+    finished AS ( \
+        UPDATE sends s SET status = f.status, \
+            finished_at = CASE WHEN f.status IN ('sent', 'failed') THEN f.at END, \
+            parked_at = CASE WHEN f.parked THEN f.at WHEN f.status = 'unknown' THEN s.parked_at END, \
+            settle_count = CASE WHEN f.status = 'pending' THEN 0 ELSE s.settle_count END, \
+            failure_class = f.class, error = f.error, receipt = coalesce(f.receipt::jsonb, s.receipt) \
+        FROM ended f \
+        WHERE s.workspace_id = f.workspace_id AND s.id = f.id AND s.execution_id = f.execution \
+        AND s.status IN ('pending', 'dispatching', 'unknown')), \
+    gates AS MATERIALIZED ( \
+        SELECT f.workspace_id, f.account_id, array_agg(f.id) FILTER (WHERE f.open_gate) AS opened, \
+            max(f.rest_until) AS rest_until \
+        FROM ended f WHERE f.account_id IS NOT NULL AND (f.open_gate OR f.rest_until IS NOT NULL) GROUP BY 1, 2), \
+    opened AS ( \
+        UPDATE account_gate g SET \
+            in_flight = CASE WHEN g.in_flight = ANY(x.opened) THEN NULL ELSE g.in_flight END, \
+            in_flight_since = CASE WHEN g.in_flight = ANY(x.opened) THEN NULL ELSE g.in_flight_since END, \
+            next_send_at = greatest(g.next_send_at, x.rest_until) \
+        FROM gates x WHERE g.workspace_id = x.workspace_id AND g.account_id = x.account_id), \
+    learnt AS ( \
+        INSERT INTO identities (workspace_id, kind, value, account_id, execution_id, created_at) \
+        SELECT m.workspace_id, i.kind, i.value, i.account_id, m.id, m.at \
+        FROM unnest($61::uuid[], $62::text[], $63::text[], $64::uuid[]) AS i(execution, kind, value, account_id) \
+        JOIN moved m ON m.id = i.execution ON CONFLICT DO NOTHING) \
+    SELECT (SELECT array_agg(id) FROM moved), (SELECT array_agg(shard) FROM lease)";
+
+/// What the statement did.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// The executions that are changed.
+    pub(super) moved: HashSet<Uuid>,
+    /// The shards that are still ours.
+    pub(super) shards: HashSet<u16>,
+}
+
+/// The arrays of a batch, ready to be sent (again).
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    owner: Uuid,
+    incarnation: i64,
+    shards: Vec<i16>,
+    epochs: Vec<i64>,
+    change: Changes,
+    send: Sends,
+    cancel: (Vec<Uuid>, Vec<Uuid>),
+    finish: Finishes,
+    identity: Identities,
+}
+
+/// One entry a change.
+#[derive(Debug, Default)]
+struct Changes {
+    id: Vec<Uuid>,
+    version: Vec<i64>,
+    shard: Vec<i16>,
+    workspace: Vec<Uuid>,
+    flow_version: Vec<i32>,
+    status: Vec<&'static str>,
+    paused_status: Vec<Option<&'static str>>,
+    current_step: Vec<i32>,
+    completed: Vec<String>,
+    failed: Vec<String>,
+    skipped: Vec<String>,
+    linkedin: Vec<Option<String>>,
+    email: Vec<Option<String>>,
+    whatsapp: Vec<Option<String>>,
+    waiting: Vec<Option<&'static str>>,
+    checks: Vec<i32>,
+    checks_max: Vec<i32>,
+    next_check_at: Vec<Option<DateTime<Utc>>>,
+    last_executed_at: Vec<Option<DateTime<Utc>>>,
+    next_execution_at: Vec<Option<DateTime<Utc>>>,
+    last_error: Vec<Option<String>>,
+    error_count: Vec<i32>,
+    exit_reason: Vec<Option<&'static str>>,
+    attempt: Vec<i32>,
+    send_sequence: Vec<i32>,
+    open_send: Vec<Option<Uuid>>,
+    accounts: Vec<Option<String>>,
+    step_id: Vec<Option<String>>,
+    at: Vec<DateTime<Utc>>,
+    trigger: Vec<&'static str>,
+    detail: Vec<Option<String>>,
+    from_status: Vec<&'static str>,
+    from_step: Vec<i32>,
+}
+
+/// One entry a new send.
+#[derive(Debug, Default)]
+struct Sends {
+    execution: Vec<Uuid>,
+    id: Vec<Uuid>,
+    created_at: Vec<DateTime<Utc>>,
+    step: Vec<i32>,
+    step_id: Vec<String>,
+    action: Vec<&'static str>,
+    channel: Vec<Option<&'static str>>,
+    attempt: Vec<i32>,
+    account: Vec<Uuid>,
+    account_shard: Vec<i16>,
+    status: Vec<&'static str>,
+}
+
+/// One entry an outcome.
+#[derive(Debug, Default)]
+struct Finishes {
+    execution: Vec<Uuid>,
+    send: Vec<Uuid>,
+    status: Vec<&'static str>,
+    parked: Vec<bool>,
+    class: Vec<Option<&'static str>>,
+    error: Vec<Option<String>>,
+    receipt: Vec<Option<String>>,
+    account: Vec<Option<Uuid>>,
+    rest_until: Vec<Option<DateTime<Utc>>>,
+    open_gate: Vec<bool>,
+}
+
+/// One entry a name that a provider gave something.
+#[derive(Debug, Default)]
+struct Identities {
+    execution: Vec<Uuid>,
+    kind: Vec<&'static str>,
+    value: Vec<String>,
+    account: Vec<Uuid>,
+}
+
+impl Batch {
+    /// Turns changes (at most one an execution) into arrays.
+    pub(super) fn new(lease: &LeaseView, changes: &[&Change]) -> Self {
+        let node = lease.node();
+        let mut batch = Self { owner: node.id, incarnation: node.incarnation, ..Self::default() };
+        let shards: BTreeMap<u16, i64> =
+            changes.iter().map(|c| c.next.id.shard()).map(|s| (s, lease.epoch(s))).collect();
+        batch.shards = shards.keys().map(|s| shard_column(*s)).collect();
+        batch.epochs = shards.values().copied().collect();
+        for change in changes {
+            batch.change.push(change);
+            batch.push_sends(change);
+            batch.push_finishes(change);
+        }
+        batch
+    }
+
+    fn push_sends(&mut self, change: &Change) {
+        let execution = change.next.id.0;
+        for new in &change.sends {
+            let (intent, s) = (&new.intent, &mut self.send);
+            s.execution.push(execution);
+            s.id.push(intent.id.0);
+            s.created_at.push(intent.created_at.to_utc());
+            s.step.push(int(intent.step));
+            s.step_id.push(clean(&intent.step_id).into_owned());
+            s.action.push(intent.action.as_str());
+            // NULL for an action that contacts nobody: the table refuses it, and so it should.
+            s.channel.push(intent.action.channel().map(|c| c.as_str()));
+            s.attempt.push(int(intent.attempt));
+            s.account.push(new.account.0);
+            s.account_shard.push(shard_column(new.account.shard()));
+            s.status.push(intent.status.as_str());
+        }
+        // One statement cannot change a row twice; an outcome says more than a cancellation.
+        for send in change.cancel.iter().filter(|c| change.finish.iter().all(|f| f.send != **c)) {
+            self.cancel.0.push(execution);
+            self.cancel.1.push(send.0);
+        }
+    }
+
+    fn push_finishes(&mut self, change: &Change) {
+        let execution = change.next.id.0;
+        for finish in &change.finish {
+            let f = &mut self.finish;
+            f.execution.push(execution);
+            f.send.push(finish.send.0);
+            f.status.push(finish.status.as_str());
+            f.parked.push(finish.parked && finish.status == SendStatus::Unknown);
+            f.class.push(finish.class.map(|c| c.as_str()));
+            f.error.push(finish.error.as_deref().map(|t| clean(t).into_owned()));
+            f.receipt.push(finish.receipt.as_ref().and_then(row::receipt_json).map(|v| json_text(&v)));
+            f.account.push(finish.account.map(|a| a.0));
+            f.rest_until.push(finish.rest_until.map(|t| t.to_utc()));
+            f.open_gate.push(finish.open_gate);
+            if let (Some(receipt), Some(account)) = (&finish.receipt, finish.account) {
+                for (kind, value) in identities(receipt) {
+                    self.identity.execution.push(execution);
+                    self.identity.kind.push(kind.as_str());
+                    self.identity.value.push(value);
+                    self.identity.account.push(account.0);
+                }
+            }
+        }
+    }
+
+    /// Writes the batch and commits it.
+    pub(super) async fn run(&self, connection: &mut PgConnection) -> Result<Outcome, Error> {
+        let what = failed("writing transitions");
+        let (c, s, f, i) = (&self.change, &self.send, &self.finish, &self.identity);
+        let row = sqlx::query(WRITE)
+            .bind(self.owner)
+            .bind(self.incarnation)
+            .bind(&self.shards)
+            .bind(&self.epochs)
+            .bind(&c.id)
+            .bind(&c.version)
+            .bind(&c.shard)
+            .bind(&c.workspace)
+            .bind(&c.flow_version)
+            .bind(&c.status)
+            .bind(&c.paused_status)
+            .bind(&c.current_step)
+            .bind(&c.completed)
+            .bind(&c.failed)
+            .bind(&c.skipped)
+            .bind(&c.linkedin)
+            .bind(&c.email)
+            .bind(&c.whatsapp)
+            .bind(&c.waiting)
+            .bind(&c.checks)
+            .bind(&c.checks_max)
+            .bind(&c.next_check_at)
+            .bind(&c.last_executed_at)
+            .bind(&c.next_execution_at)
+            .bind(&c.last_error)
+            .bind(&c.error_count)
+            .bind(&c.exit_reason)
+            .bind(&c.attempt)
+            .bind(&c.send_sequence)
+            .bind(&c.open_send)
+            .bind(&c.accounts)
+            .bind(&c.step_id)
+            .bind(&c.at)
+            .bind(&c.trigger)
+            .bind(&c.detail)
+            .bind(&c.from_status)
+            .bind(&c.from_step)
+            .bind(&s.execution)
+            .bind(&s.id)
+            .bind(&s.created_at)
+            .bind(&s.step)
+            .bind(&s.step_id)
+            .bind(&s.action)
+            .bind(&s.channel)
+            .bind(&s.attempt)
+            .bind(&s.account)
+            .bind(&s.account_shard)
+            .bind(&s.status)
+            .bind(&self.cancel.0)
+            .bind(&self.cancel.1)
+            .bind(&f.execution)
+            .bind(&f.send)
+            .bind(&f.status)
+            .bind(&f.parked)
+            .bind(&f.class)
+            .bind(&f.error)
+            .bind(&f.receipt)
+            .bind(&f.account)
+            .bind(&f.rest_until)
+            .bind(&f.open_gate)
+            .bind(&i.execution)
+            .bind(&i.kind)
+            .bind(&i.value)
+            .bind(&i.account)
+            .fetch_one(connection)
+            .await
+            .map_err(&what)?;
+        let moved: Option<Vec<Uuid>> = row.try_get(0).map_err(&what)?;
+        let shards: Option<Vec<i16>> = row.try_get(1).map_err(&what)?;
+        Ok(Outcome {
+            moved: moved.unwrap_or_default().into_iter().collect(),
+            shards: shards.unwrap_or_default().into_iter().filter_map(|s| u16::try_from(s).ok()).collect(),
+        })
+    }
+}
+
+impl Changes {
+    fn push(&mut self, change: &Change) {
+        let e = &change.next;
+        let columns = Columns::encode(e);
+        let json = |v: &Option<serde_json::Value>| v.as_ref().map(json_text);
+        self.id.push(e.id.0);
+        self.version.push(e.version);
+        self.shard.push(shard_column(e.id.shard()));
+        self.workspace.push(e.workspace.0);
+        self.flow_version.push(e.flow_version);
+        self.status.push(e.status.as_str());
+        self.paused_status.push(e.paused_status.map(|s| s.as_str()));
+        self.current_step.push(int(e.current_step));
+        self.completed.push(positions(&e.completed_steps));
+        self.failed.push(positions(&e.failed_steps));
+        self.skipped.push(positions(&e.skipped_steps));
+        self.linkedin.push(json(&columns.linkedin_state));
+        self.email.push(json(&columns.email_state));
+        self.whatsapp.push(json(&columns.whatsapp_state));
+        self.waiting.push(e.waiting_for_trigger.map(|t| t.as_str()));
+        self.checks.push(int(e.trigger_check_count));
+        self.checks_max.push(int(e.trigger_max_checks));
+        self.next_check_at.push(columns.next_check_at);
+        self.last_executed_at.push(columns.last_executed_at);
+        self.next_execution_at.push(columns.next_execution_at);
+        self.error_count.push(int(e.error_count));
+        self.exit_reason.push(e.exit_reason.map(|r| r.as_str()));
+        self.attempt.push(int(e.attempt));
+        self.send_sequence.push(int(e.send_sequence));
+        self.open_send.push(e.open_send.map(|s| s.0));
+        self.accounts.push(json(&columns.channel_accounts));
+        self.last_error.push(columns.last_error);
+        self.step_id.push(change.step_id.as_deref().map(|t| clean(t).into_owned()));
+        self.at.push(change.at.to_utc());
+        self.trigger.push(change.trigger.name());
+        self.detail.push(row::trigger_detail(&change.trigger).as_ref().map(json_text));
+        self.from_status.push(change.from_status.as_str());
+        self.from_step.push(int(change.from_step));
+    }
+}
+
+/// Positions as the text of an `integer[]`.
+fn positions(steps: &[u32]) -> String {
+    let inner: Vec<String> = steps.iter().map(|s| int(*s).to_string()).collect();
+    format!("{{{}}}", inner.join(","))
+}
+
+/// The names a receipt holds, by kind. An invitation's id names nothing that a webhook ever mentions.
+fn identities(receipt: &Receipt) -> impl Iterator<Item = (IdentityKind, String)> {
+    [
+        (IdentityKind::Recipient, &receipt.recipient_id),
+        (IdentityKind::Chat, &receipt.chat_id),
+        (IdentityKind::Message, &receipt.message_id),
+        (IdentityKind::Tracking, &receipt.tracking_id),
+        (IdentityKind::RfcMessage, &receipt.rfc_message_id),
+        (IdentityKind::Thread, &receipt.thread_id),
+    ]
+    .into_iter()
+    .filter_map(|(kind, value)| value.as_deref().map(|v| (kind, clean(v).into_owned())))
+    .filter(|(_, value)| !value.is_empty() && value.len() <= IDENTITY_MAX)
+}

@@ -1,0 +1,173 @@
+//! One lane of the writer: takes what queued up, writes it, answers, and tries again when Postgres is away.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
+use tokio::sync::{mpsc, watch};
+
+use super::batch::{self, Outcome};
+use super::{Change, Committed, Job};
+use crate::domain::id::ExecutionId;
+use crate::store::lease::LeaseView;
+use crate::store::{Error, Pool};
+use crate::telemetry::{COMMIT_ROWS, COMMIT_SECONDS, TRANSITIONS};
+
+/// First and longest pause between two tries of a batch.
+const RETRY_MIN: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// A lane's state: one connection that it keeps, and what has to wait for the next batch.
+pub(super) struct Lane {
+    pool: Pool,
+    lease: LeaseView,
+    rows_max: usize,
+    closing: watch::Receiver<bool>,
+    connection: Option<PoolConnection<Postgres>>,
+    /// Second changes of an execution: one statement cannot change a row twice.
+    waiting: VecDeque<Job>,
+}
+
+impl Lane {
+    pub(super) fn new(pool: Pool, lease: LeaseView, rows_max: usize, closing: watch::Receiver<bool>) -> Self {
+        Self { pool, lease, rows_max, closing, connection: None, waiting: VecDeque::new() }
+    }
+
+    /// Until all senders are gone and nothing is queued.
+    pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Job>) {
+        let mut taken = Vec::with_capacity(self.rows_max);
+        loop {
+            let room = self.rows_max.saturating_sub(self.waiting.len());
+            if self.waiting.is_empty() {
+                if queue.recv_many(&mut taken, self.rows_max).await == 0 {
+                    return;
+                }
+            } else {
+                // What waits goes first; do not wait for more.
+                while taken.len() < room
+                    && let Ok(job) = queue.try_recv()
+                {
+                    taken.push(job);
+                }
+            }
+            let batch = self.pick(taken.drain(..));
+            self.write(batch).await;
+        }
+    }
+
+    /// One change an execution, in the order they came; the others wait.
+    fn pick(&mut self, taken: impl Iterator<Item = Job>) -> Vec<Job> {
+        let mut seen = HashSet::new();
+        let mut batch = Vec::new();
+        let mut waiting = VecDeque::new();
+        for job in self.waiting.drain(..).chain(taken) {
+            if batch.len() < self.rows_max && seen.insert(job.change.next.id) {
+                batch.push(job);
+            } else {
+                // Also keeps a third change of an execution behind its second.
+                seen.insert(job.change.next.id);
+                waiting.push_back(job);
+            }
+        }
+        self.waiting = waiting;
+        batch
+    }
+
+    async fn write(&mut self, batch: Vec<Job>) {
+        let changes: Vec<&Change> = batch.iter().map(|j| &*j.change).collect();
+        let answers = match self.persist(&changes).await {
+            Ok(outcome) => outcome,
+            Err(None) => HashMap::new(),
+            Err(Some(error)) => {
+                tracing::warn!(%error, rows = changes.len(), "a batch is refused; writing its changes one by one");
+                self.one_by_one(&changes).await
+            }
+        };
+        metrics::histogram!(COMMIT_ROWS).record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+        for job in batch {
+            let committed = answers.get(&job.change.next.id).copied().unwrap_or(Committed::Closed);
+            if committed == Committed::Done {
+                metrics::counter!(TRANSITIONS, "trigger" => job.change.trigger.name()).increment(1);
+                metrics::histogram!(COMMIT_SECONDS).record(job.queued.elapsed().as_secs_f64());
+            }
+            (job.answer)(committed);
+        }
+    }
+
+    /// So that one change which Postgres refuses (a broken key, a value out of range) does not hold up its neighbours.
+    async fn one_by_one(&mut self, changes: &[&Change]) -> HashMap<ExecutionId, Committed> {
+        let mut answers = HashMap::new();
+        for change in changes {
+            match self.persist(std::slice::from_ref(change)).await {
+                Ok(outcome) => answers.extend(outcome),
+                Err(None) => {}
+                Err(Some(error)) => {
+                    tracing::error!(
+                        execution = %change.next.id, version = change.next.version, trigger = change.trigger.name(), %error,
+                        "postgres refuses a change; it is not written"
+                    );
+                    answers.insert(change.next.id, Committed::Conflict);
+                }
+            }
+        }
+        answers
+    }
+
+    /// Writes changes, again and again while Postgres is away. `Err(None)`: the writer was closed in the meantime.
+    /// `Err(Some)`: Postgres refuses them.
+    async fn persist(&mut self, changes: &[&Change]) -> Result<HashMap<ExecutionId, Committed>, Option<Error>> {
+        let statement = batch::Batch::new(&self.lease, changes);
+        let mut pause = RETRY_MIN;
+        loop {
+            let error = match self.attempt(&statement).await {
+                Ok(outcome) => return Ok(answers(changes, &outcome)),
+                Err(error) if error.is_transient() => error,
+                Err(error) => return Err(Some(error)),
+            };
+            // It may be the connection that is broken; a new one costs a millisecond.
+            if let Some(mut connection) = self.connection.take() {
+                connection.close_on_drop();
+            }
+            if *self.closing.borrow() {
+                tracing::error!(%error, rows = changes.len(), "closing without having written a batch");
+                return Err(None);
+            }
+            tracing::warn!(%error, rows = changes.len(), "cannot write a batch now; trying again");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // One more try at once, then the branch above ends it.
+                _ = self.closing.wait_for(|closing| *closing) => {}
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn attempt(&mut self, statement: &batch::Batch) -> Result<Outcome, Error> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            empty => {
+                let connection = self.pool.acquire().await.map_err(crate::store::failed("writing transitions"))?;
+                empty.insert(connection)
+            }
+        };
+        statement.run(connection).await
+    }
+}
+
+fn answers(changes: &[&Change], outcome: &Outcome) -> HashMap<ExecutionId, Committed> {
+    changes
+        .iter()
+        .map(|change| {
+            let id = change.next.id;
+            let committed = if outcome.moved.contains(&id.0) {
+                Committed::Done
+            } else if outcome.shards.contains(&id.shard()) {
+                Committed::Conflict
+            } else {
+                Committed::LeaseLost
+            };
+            (id, committed)
+        })
+        .collect()
+}

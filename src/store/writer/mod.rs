@@ -1,0 +1,180 @@
+//! The writer: the one way in which an execution changes. Group commit over a few lanes.
+//!
+//! A lane takes whatever queued up while its last commit ran (no fixed delay: a lone change pays one commit, a burst shares
+//! one), writes it as one statement, and answers each caller after the commit. The statement is fenced by the shard lease and
+//! guarded by each row's `version`; transition, sends, cancellations, outcomes, gates and identities go with it or not at
+//! all. A lane is chosen by shard, so that a lease row is share-locked by one lane at a time.
+//!
+//! What a caller gets is one of [`Committed`]. A lost answer of Postgres (was it committed?) shows up as `Conflict` when the
+//! batch is written again: the version has moved, by ourselves or not, and the caller reads the row again either way.
+//!
+//! Called by `runtime`; `batch` holds the statement, `lane` the loop.
+
+use std::fmt;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Pool;
+use super::lease::LeaseView;
+use crate::domain::execution::{Execution, Status};
+use crate::domain::id::{AccountId, SendId};
+use crate::domain::send::{FailureClass, Receipt, SendIntent, SendStatus};
+use crate::domain::time::Timestamp;
+use crate::domain::trigger::Trigger;
+
+mod batch;
+mod lane;
+
+/// One durable change of an execution, with everything that must be durable together with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The state after it. Its `version` is the stored one plus one: that is the guard.
+    pub next: Execution,
+    /// The id of the step that `next.current_step` is, for people; `None` past the last step.
+    pub step_id: Option<String>,
+    /// When it was decided; becomes `updated_at` and the transition's `at`.
+    pub at: Timestamp,
+    /// What caused it.
+    pub trigger: Trigger,
+    /// The status before it.
+    pub from_status: Status,
+    /// The step before it.
+    pub from_step: u32,
+    /// Sends decided by it.
+    pub sends: Vec<NewSend>,
+    /// Sends taken back by it, if they are still pending: one that was claimed in the meantime goes on, and its outcome
+    /// arrives as a trigger of its own.
+    pub cancel: Vec<SendId>,
+    /// Sends that it gives an outcome.
+    pub finish: Vec<Finish>,
+}
+
+/// A send to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSend {
+    /// What was decided.
+    pub intent: SendIntent,
+    /// Through which account.
+    pub account: AccountId,
+}
+
+/// The outcome of a send. Moves it only from `pending`, `dispatching` or `unknown`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finish {
+    /// Which.
+    pub send: SendId,
+    /// `Sent` and `Failed` end it; `Unknown` keeps it to be read back; `Pending` puts it back to be claimed again, and its
+    /// reads back count anew.
+    pub status: SendStatus,
+    /// Reading back was given up: it waits for a person.
+    pub parked: bool,
+    /// Why it failed.
+    pub class: Option<FailureClass>,
+    /// For people.
+    pub error: Option<String>,
+    /// What the provider handed back, or what was learnt all the same. Its ids become identities, if `account` is set.
+    pub receipt: Option<Receipt>,
+    /// Through which account it went. Needed for identities and for the gate.
+    pub account: Option<AccountId>,
+    /// The account sends nothing before that; never moves its gate's time back.
+    pub rest_until: Option<Timestamp>,
+    /// Open the account's gate, if this send is the one in flight.
+    pub open_gate: bool,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// Durable: adopt `next`, then act.
+    Done,
+    /// Not written: the row's version is not `next.version - 1` any more, or Postgres refuses this very change. Read the
+    /// row again.
+    Conflict,
+    /// Not written: the shard belongs to somebody else.
+    LeaseLost,
+    /// The writer was closed first. Written or not: unknown.
+    Closed,
+}
+
+/// How the writer works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Lanes, each with one connection that it keeps.
+    pub lanes: usize,
+    /// Most changes in one statement.
+    pub rows_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { lanes: 2, rows_max: 512 }
+    }
+}
+
+/// Gets what became of a change; called once, from a lane's task, so it must not block.
+pub type Answer = Box<dyn FnOnce(Committed) + Send>;
+
+/// A change on its way.
+struct Job {
+    change: Box<Change>,
+    answer: Answer,
+    queued: Instant,
+}
+
+/// A handle to the lanes. Dropping it without [`Writer::close`] lets the lanes finish what is queued on their own.
+pub struct Writer {
+    lanes: Vec<mpsc::UnboundedSender<Job>>,
+    tasks: Vec<JoinHandle<()>>,
+    closing: watch::Sender<bool>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("lanes", &self.lanes.len()).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// Starts the lanes. They take [`Options::lanes`] connections of the pool for good, so the pool must be larger.
+    pub fn start(pool: Pool, lease: LeaseView, options: Options) -> Self {
+        let (closing, _) = watch::channel(false);
+        let mut lanes = Vec::new();
+        let mut tasks = Vec::new();
+        for _ in 0..options.lanes.max(1) {
+            let (tx, rx) = mpsc::unbounded_channel();
+            let lane = lane::Lane::new(pool.clone(), lease.clone(), options.rows_max.max(1), closing.subscribe());
+            tasks.push(tokio::spawn(lane.run(rx)));
+            lanes.push(tx);
+        }
+        Self { lanes, tasks, closing }
+    }
+
+    /// Queues a change. Never blocks: how much may be queued is for the caller to bound. `answer` is called in any case,
+    /// also with [`Committed::Closed`] when the writer is closed.
+    pub fn commit(&self, change: Box<Change>, answer: Answer) {
+        let lane = usize::from(change.next.id.shard()) % self.lanes.len();
+        let job = Job { change, answer, queued: Instant::now() };
+        match self.lanes.get(lane) {
+            Some(lane) => {
+                if let Err(mpsc::error::SendError(job)) = lane.send(job) {
+                    (job.answer)(Committed::Closed);
+                }
+            }
+            None => (job.answer)(Committed::Closed),
+        }
+    }
+
+    /// Writes what is queued and ends the lanes. While Postgres is away nothing is waited for: what could not be written
+    /// is answered [`Committed::Closed`].
+    pub async fn close(self) {
+        let Self { lanes, tasks, closing } = self;
+        let _ = closing.send(true);
+        drop(lanes);
+        for task in tasks {
+            // A lane that panicked has dropped its answers; there is nothing left to wait for.
+            let _ = task.await;
+        }
+    }
+}
