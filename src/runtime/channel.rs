@@ -104,13 +104,7 @@ impl Actor for ChannelActor {
             drained: None,
         };
         for send in open {
-            line.hint(SendHint {
-                workspace: send.workspace,
-                send: send.id,
-                execution: send.execution,
-                campaign: send.campaign,
-                flow_version: send.flow_version,
-            });
+            line.hint((send.workspace, send.id));
         }
         let _ = myself.cast(ChannelMessage::Wake);
         Ok(line)
@@ -140,7 +134,7 @@ impl Actor for ChannelActor {
 
 impl Line {
     fn hint(&mut self, hint: SendHint) {
-        if !self.known.contains_key(&hint.send) {
+        if !self.known.contains_key(&hint.1) {
             let now = self.shared.clock.now();
             self.put(Job { hint, absent: 0, unreadable: 0 }, now);
         }
@@ -149,7 +143,7 @@ impl Line {
     fn put(&mut self, job: Job, at: Timestamp) {
         self.arrivals += 1;
         let key = (at, self.arrivals);
-        self.known.insert(job.hint.send, key);
+        self.known.insert(job.hint.1, key);
         self.queue.insert(key, job);
     }
 

@@ -33,7 +33,7 @@ const QUOTA_REST: Duration = Duration::from_secs(24 * 3600);
 
 /// Starts the job; the channel gets a [`Report`] whatever happens, also when the task panics.
 pub(super) fn start(shared: Arc<Shared>, account: Arc<Account>, job: Job, channel: ActorRef<ChannelMessage>) {
-    shared.in_flight.insert(account.id, job.hint.send);
+    shared.in_flight.insert(account.id, job.hint.1);
     let guard = Guard { shared: Arc::clone(&shared), account: account.id };
     tokio::spawn(async move {
         let retry = job.clone();
@@ -42,7 +42,7 @@ pub(super) fn start(shared: Arc<Shared>, account: Arc<Account>, job: Job, channe
             async move { run(&shared, &account, job).await }
         });
         let report = work.await.unwrap_or_else(|panic| {
-            tracing::error!(send.id = %retry.hint.send, %panic, "a send's task crashed; its row will be looked at again");
+            tracing::error!(send.id = %retry.hint.1, %panic, "a send's task crashed; its row will be looked at again");
             let at = shared.clock.now() + Duration::from_secs(1);
             Report::Later(retry, at)
         });
@@ -64,15 +64,15 @@ impl Drop for Guard {
 }
 
 async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
-    let row = match rows::load_for_dispatch(&shared.pool, &[(job.hint.workspace, job.hint.send)]).await {
+    let row = match rows::load_for_dispatch(&shared.pool, &[job.hint]).await {
         Ok(mut found) => found.pop(),
         Err(error) => {
-            tracing::warn!(send.id = %job.hint.send, %error, "cannot read a send; trying again");
+            tracing::warn!(send.id = %job.hint.1, %error, "cannot read a send; trying again");
             tokio::time::sleep(DATABASE_WAIT).await;
             return Report::Later(job, shared.clock.now());
         }
     };
-    let Some(row) = row else { return Report::Gone(job.hint.send) };
+    let Some(row) = row else { return Report::Gone(job.hint.1) };
     match row.send.status {
         SendStatus::Pending => dispatch(shared, account, job, &row).await,
         SendStatus::Dispatching => {
@@ -80,15 +80,15 @@ async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
             finish(shared, account, &row, SendOutcome::Unknown { error }, Receipt::default(), None).await;
             settle::read_back(shared, account, job, &row).await
         }
-        SendStatus::Unknown if row.send.parked => Report::Gone(job.hint.send),
+        SendStatus::Unknown if row.send.parked => Report::Gone(job.hint.1),
         SendStatus::Unknown => settle::read_back(shared, account, job, &row).await,
-        SendStatus::Sent | SendStatus::Failed | SendStatus::Cancelled => Report::Gone(job.hint.send),
+        SendStatus::Sent | SendStatus::Failed | SendStatus::Cancelled => Report::Gone(job.hint.1),
     }
 }
 
 async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispatch) -> Report {
     let now = shared.clock.now();
-    let send = job.hint.send;
+    let send = job.hint.1;
     if let Ok(flow) = shared.roster.flow(row.send.campaign, row.send.flow_version).await
         && let Some(open) = flow.window.as_ref().map(|w| w.next_open(now))
         && open > now
@@ -152,7 +152,8 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
         }
         Err(SendFailure::Unknown { message, learnt }) => (SendOutcome::Unknown { error: message }, learnt),
     };
-    metrics::counter!(telemetry::SENDS, "channel" => account.channel.as_str(), "outcome" => outcome.as_str()).increment(1);
+    metrics::counter!(telemetry::SENDS, "channel" => account.channel.as_str(), "outcome" => outcome.as_str())
+        .increment(1);
     let rest = match &outcome {
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Some(now + QUOTA_REST),
         SendOutcome::Failed { class: FailureClass::RetryLater, .. } => {
@@ -204,8 +205,8 @@ pub(super) async fn finish(
         };
         tracing::info!(send.id = %row.send.id, execution.id = %row.send.execution, outcome = outcome.as_str(), why,
             "the execution does not take this outcome; recording it on the send alone");
-        match rows::close_orphan(&shared.pool, row.send.workspace, row.send.id, &outcome, &details.receipt, shared.clock.now()).await
-        {
+        let key = (row.send.workspace, row.send.id);
+        match rows::close_orphan(&shared.pool, key, &outcome, &details.receipt, shared.clock.now()).await {
             Ok(()) => return,
             Err(error) => {
                 tracing::warn!(send.id = %row.send.id, %error, "cannot record an outcome; trying again");

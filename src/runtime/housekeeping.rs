@@ -145,10 +145,7 @@ pub(super) async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>) -
     Ok(())
 }
 
-fn replace_channel(
-    shared: &Arc<Shared>,
-    id: crate::domain::id::AccountId,
-) -> futures_util::future::BoxFuture<'_, ()> {
+fn replace_channel(shared: &Arc<Shared>, id: crate::domain::id::AccountId) -> futures_util::future::BoxFuture<'_, ()> {
     Box::pin(async move {
         while let Some(account) = shared.roster.accounts().iter().find(|a| a.id == id).cloned() {
             match start_channel(shared, account).await {

@@ -37,7 +37,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was found out about a row.
 enum Verdict {
-    Mark { status: InboxStatus, outcome: String, shard: Option<u16> },
+    Mark {
+        status: InboxStatus,
+        outcome: String,
+        shard: Option<u16>,
+    },
     /// About nobody we know, so far.
     Nobody,
     /// Cannot be handled now.
@@ -151,9 +155,9 @@ async fn unipile(shared: &Arc<Shared>, row: &Inbox) -> Result<Verdict, store::Er
     let event = webhook::parse(&row.body, row.received_at).event;
     let ws = row.workspace;
     // Whatever the secret says: a workspace's endpoint speaks for that workspace's accounts only.
-    let known = event.account().is_none_or(|id| {
-        shared.roster.accounts().iter().any(|a| a.workspace == ws && a.provider_account_id == id)
-    });
+    let known = event
+        .account()
+        .is_none_or(|id| shared.roster.accounts().iter().any(|a| a.workspace == ws && a.provider_account_id == id));
     if !known {
         return Ok(Verdict::ignored("the account is not one of this workspace"));
     }
@@ -232,9 +236,7 @@ async fn unipile(shared: &Arc<Shared>, row: &Inbox) -> Result<Verdict, store::Er
         }
         Event::AccountStatus { account, message } => account_status(shared, ws, &account, &message).await,
         Event::Unknown { event } => Ok(Verdict::ignored(&format!("an event we have no use for: {event}"))),
-        Event::Unreadable { reason } => {
-            Ok(Verdict::Mark { status: InboxStatus::Failed, outcome: reason, shard: None })
-        }
+        Event::Unreadable { reason } => Ok(Verdict::Mark { status: InboxStatus::Failed, outcome: reason, shard: None }),
     }
 }
 

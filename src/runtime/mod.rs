@@ -141,9 +141,6 @@ pub enum StartError {
     /// The shards cannot be claimed.
     #[error(transparent)]
     Lease(#[from] AcquireError),
-    /// Partitions cannot be made.
-    #[error(transparent)]
-    Migrate(#[from] migrate::MigrateError),
     /// An actor did not start.
     #[error("cannot start the actors: {0}")]
     Actors(String),

@@ -166,14 +166,7 @@ impl Resident {
     }
 
     const fn hint(&self, send: SendId) -> SendHint {
-        let execution = &self.row.execution;
-        SendHint {
-            workspace: execution.workspace,
-            send,
-            execution: execution.id,
-            campaign: execution.campaign,
-            flow_version: execution.flow_version,
-        }
+        (self.row.execution.workspace, send)
     }
 
     /// Persisted: adopt the new state, then act on it.

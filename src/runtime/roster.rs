@@ -14,7 +14,6 @@ use crate::store::{self, Pool, roster as rows};
 /// A campaign that actors share.
 #[derive(Debug)]
 pub(super) struct Campaign {
-    pub(super) id: CampaignId,
     pub(super) workspace: WorkspaceId,
     active: AtomicBool,
     /// 0 until the flow could be taken over.
@@ -80,7 +79,6 @@ impl Roster {
                 }
                 None => {
                     let campaign = Campaign {
-                        id: row.id,
                         workspace: row.workspace,
                         active: row.active.into(),
                         version: version.into(),
@@ -125,7 +123,8 @@ impl Roster {
             Some(campaign) if execution.flow_version != 0 || campaign.version.load(Relaxed) != 0 => campaign,
             _ => {
                 self.refresh(Some(execution.campaign)).await?;
-                find().ok_or_else(|| FlowError::Unrunnable(format!("campaign {} does not exist", execution.campaign)))?
+                find()
+                    .ok_or_else(|| FlowError::Unrunnable(format!("campaign {} does not exist", execution.campaign)))?
             }
         };
         if execution.flow_version == 0 {
@@ -169,7 +168,12 @@ impl Roster {
 
     /// The account that contacts this person on a channel: the one that did before, else one of the campaign's, drawn by
     /// the execution's id, so that the same draw is made again after a crash. `None`: the workspace has none.
-    pub(super) fn account_for(&self, execution: &Execution, campaign: &Campaign, channel: Channel) -> Option<AccountId> {
+    pub(super) fn account_for(
+        &self,
+        execution: &Execution,
+        campaign: &Campaign,
+        channel: Channel,
+    ) -> Option<AccountId> {
         if let Some(account) = execution.accounts.get(channel) {
             return Some(account);
         }

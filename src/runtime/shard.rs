@@ -313,8 +313,7 @@ impl Shard {
 
     /// An actor panicked. A linear search: crashes are rare, and a second map would cost every idle prospect memory.
     fn crashed(&mut self, actor: ractor::ActorId, error: &str) {
-        let found =
-            self.entries.iter_mut().find(|(_, e)| e.actor.as_ref().is_some_and(|a| a.get_id() == actor));
+        let found = self.entries.iter_mut().find(|(_, e)| e.actor.as_ref().is_some_and(|a| a.get_id() == actor));
         let Some((&execution, entry)) = found else { return };
         entry.actor = None;
         self.shared.residents.fetch_sub(1, Relaxed);
@@ -401,12 +400,5 @@ fn open_send(row: &Runnable) -> Option<(AccountId, SendHint)> {
         return None;
     }
     let channel = row.flow.step(execution.current_step)?.action.channel()?;
-    let hint = SendHint {
-        workspace: execution.workspace,
-        send: execution.open_send?,
-        execution: execution.id,
-        campaign: execution.campaign,
-        flow_version: execution.flow_version,
-    };
-    Some((execution.accounts.get(channel)?, hint))
+    Some((execution.accounts.get(channel)?, (execution.workspace, execution.open_send?)))
 }

@@ -14,7 +14,7 @@ use super::roster::Roster;
 use super::shard::ShardMessage;
 use crate::clock::Clock;
 use crate::domain::execution::Execution;
-use crate::domain::id::{AccountId, CampaignId, ExecutionId, SendId, WorkspaceId};
+use crate::domain::id::{AccountId, ExecutionId, SendId, WorkspaceId};
 use crate::domain::trigger::Trigger;
 use crate::provider::Provider;
 use crate::store::Pool;
@@ -79,11 +79,4 @@ impl fmt::Debug for Shared {
 }
 
 /// A send that may be waiting. Only a hint: the channel reads the row.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SendHint {
-    pub(super) workspace: WorkspaceId,
-    pub(super) send: SendId,
-    pub(super) execution: ExecutionId,
-    pub(super) campaign: CampaignId,
-    pub(super) flow_version: i32,
-}
+pub(super) type SendHint = (WorkspaceId, SendId);

@@ -47,6 +47,7 @@ pub(super) struct Inbound {
     pub(super) work: Arc<Work>,
     pub(super) answer: Option<oneshot::Sender<Result<Delivery, DeliverError>>>,
     /// Held until the work is answered; `None` for send results, of which there is one an account at most.
+    #[expect(dead_code, reason = "held for its drop")]
     pub(super) permit: Option<OwnedSemaphorePermit>,
     pub(super) arrived: Instant,
     /// Version conflicts met so far.
@@ -69,7 +70,9 @@ impl Inbound {
 /// How an actor's handling of one work ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Applied { version: i64 },
+    Applied {
+        version: i64,
+    },
     Rejected(&'static str),
     /// Time does not move for it now (campaign not active, no account): to be woken again when that changes.
     Held,

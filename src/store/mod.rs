@@ -16,6 +16,7 @@ pub mod identity;
 pub mod inbox;
 pub mod lease;
 pub mod migrate;
+pub mod roster;
 pub mod row;
 pub mod send;
 pub mod writer;

@@ -4,9 +4,10 @@
 
 use serde_json::Value;
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use sqlx::types::Uuid;
 
-use super::{Error, Pool};
+use super::{Error, Pool, failed};
 use crate::domain::account::{Account, AccountStatus, Channel};
 use crate::domain::id::{AccountId, CampaignId, WorkspaceId};
 
@@ -38,7 +39,8 @@ WHERE $1::uuid IS NULL OR c.id = $1";
 /// # Errors
 /// The database cannot be asked.
 pub async fn campaigns(pool: &Pool, only: Option<CampaignId>) -> Result<Vec<CampaignRow>, Error> {
-    let rows = sqlx::query(CAMPAIGNS).bind(only.map(|id| id.0)).fetch_all(pool).await?;
+    let what = failed("reading campaigns");
+    let rows = sqlx::query(CAMPAIGNS).bind(only.map(|id| id.0)).fetch_all(pool).await.map_err(&what)?;
     rows.iter()
         .map(|row| {
             Ok(CampaignRow {
@@ -52,7 +54,8 @@ pub async fn campaigns(pool: &Pool, only: Option<CampaignId>) -> Result<Vec<Camp
                     .map(|ids| ids.into_iter().map(AccountId).collect()),
             })
         })
-        .collect()
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(&what)
 }
 
 const FLOW: &str = "SELECT flow FROM flow_versions WHERE campaign_id = $1 AND version = $2";
@@ -62,7 +65,12 @@ const FLOW: &str = "SELECT flow FROM flow_versions WHERE campaign_id = $1 AND ve
 /// # Errors
 /// The database cannot be asked.
 pub async fn flow(pool: &Pool, campaign: CampaignId, version: i32) -> Result<Option<Value>, Error> {
-    Ok(sqlx::query_scalar(FLOW).bind(campaign.0).bind(version).fetch_optional(pool).await?)
+    sqlx::query_scalar(FLOW)
+        .bind(campaign.0)
+        .bind(version)
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("reading a flow version"))
 }
 
 const PIN_FLOW: &str = "
@@ -77,8 +85,14 @@ UPDATE campaigns SET flow_version = 1 WHERE id = $2 AND flow_version IS NULL";
 /// # Errors
 /// The database cannot be asked.
 pub async fn pin_flow(pool: &Pool, workspace: WorkspaceId, campaign: CampaignId, flow: &Value) -> Result<(), Error> {
-    sqlx::query(PIN_FLOW).bind(workspace.0).bind(campaign.0).bind(flow).execute(pool).await?;
-    Ok(())
+    sqlx::query(PIN_FLOW)
+        .bind(workspace.0)
+        .bind(campaign.0)
+        .bind(flow)
+        .execute(pool)
+        .await
+        .map_err(failed("taking over a flow"))
+        .map(drop)
 }
 
 const ACCOUNTS: &str = "
@@ -90,25 +104,26 @@ FROM accounts ORDER BY workspace_id, id";
 /// # Errors
 /// The database cannot be asked.
 pub async fn accounts(pool: &Pool) -> Result<Vec<Account>, Error> {
-    let rows = sqlx::query(ACCOUNTS).fetch_all(pool).await?;
-    let mut accounts = Vec::with_capacity(rows.len());
-    for row in &rows {
-        // The CHECK constraints of the table admit no other names.
-        let (Some(channel), Some(status)) =
-            (Channel::parse(row.try_get("channel")?), AccountStatus::parse(row.try_get("status")?))
-        else {
-            continue;
-        };
-        accounts.push(Account {
-            id: AccountId(row.try_get("id")?),
-            workspace: WorkspaceId(row.try_get("workspace_id")?),
-            channel,
-            provider: row.try_get("provider")?,
-            provider_account_id: row.try_get("provider_account_id")?,
-            name: row.try_get("name")?,
-            status,
-            min_gap_ms: u32::try_from(row.try_get::<i32, _>("min_gap_ms")?).unwrap_or(0),
-        });
-    }
-    Ok(accounts)
+    let what = failed("reading accounts");
+    let rows = sqlx::query(ACCOUNTS).fetch_all(pool).await.map_err(&what)?;
+    rows.iter().filter_map(|row| account(row).transpose()).collect::<Result<_, _>>().map_err(&what)
+}
+
+/// `None`: a word that is not ours, which the CHECK constraints of the table do not admit.
+fn account(row: &PgRow) -> Result<Option<Account>, sqlx::Error> {
+    let (Some(channel), Some(status)) =
+        (Channel::parse(row.try_get("channel")?), AccountStatus::parse(row.try_get("status")?))
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Account {
+        id: AccountId(row.try_get("id")?),
+        workspace: WorkspaceId(row.try_get("workspace_id")?),
+        channel,
+        provider: row.try_get("provider")?,
+        provider_account_id: row.try_get("provider_account_id")?,
+        name: row.try_get("name")?,
+        status,
+        min_gap_ms: u32::try_from(row.try_get::<i32, _>("min_gap_ms")?).unwrap_or(0),
+    }))
 }
