@@ -2,6 +2,7 @@
 //!
 //! A provider never retries by itself and never decides: it reports what happened, in the classes of [`SendFailure`].
 
+use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -11,6 +12,28 @@ use crate::domain::send::{Action, FailureClass, Receipt};
 use crate::domain::time::Timestamp;
 
 pub mod unipile;
+
+/// A key or password: `Debug` does not show it, and nothing but [`Secret::expose`] hands it out.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `value` from being shown.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
 
 /// Everything a provider needs to contact one person once.
 #[derive(Clone, Debug, PartialEq, Eq)]

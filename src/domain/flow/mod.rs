@@ -6,9 +6,23 @@ use super::execution::WaitTrigger;
 use super::send::Action;
 use super::window::Window;
 
+mod check;
+mod hours;
+mod json;
+mod legacy;
+mod names;
 mod parse;
+mod problem;
+mod steps;
+mod text;
+mod wait;
 
-pub use parse::{Problem, parse};
+#[cfg(test)]
+mod tests;
+
+pub use json::to_json;
+pub use parse::parse;
+pub use problem::Problem;
 
 /// `trigger_max_checks` where a flow does not say: seven days of hourly checks.
 pub const MAX_CHECKS_DEFAULT: u32 = 168;
