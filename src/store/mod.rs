@@ -11,14 +11,21 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+pub mod account;
+pub mod api_key;
+pub mod campaign;
+pub mod endpoint;
 pub mod execution;
+pub mod health;
 pub mod identity;
 pub mod inbox;
 pub mod lease;
 pub mod migrate;
 pub mod roster;
+pub mod prospect;
 pub mod row;
 pub mod send;
+pub mod timeline;
 pub mod writer;
 
 /// The connection pool. Cheap to clone.

@@ -1,0 +1,202 @@
+//! What a prospect waits for, in words and for programs: the answer to "why does nothing happen?".
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::super::error::Result;
+use crate::domain::account::Channel;
+use crate::domain::flow;
+use crate::domain::id::{CampaignId, WorkspaceId};
+use crate::domain::time::Timestamp;
+use crate::store::prospect::{self, Execution, OpenSend};
+use crate::store::{Pool, account, campaign};
+
+/// What happens next, and when.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct WaitingOn {
+    /// `nothing` (over), `time`, `trigger`, `send`, `person` (an operator has to decide), `campaign`, `account`, `engine`.
+    kind: &'static str,
+    /// One sentence for people.
+    text: String,
+    /// When the wait ends at the latest, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<DateTime<Utc>>,
+    /// The trigger that would end it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trigger: Option<String>,
+    /// The next check of a wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_check_at: Option<DateTime<Utc>>,
+    /// The open send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_id: Option<Uuid>,
+    /// Its status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_status: Option<String>,
+    /// The account it goes through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<Uuid>,
+}
+
+impl WaitingOn {
+    fn new(kind: &'static str, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into(), ..Self::default() }
+    }
+}
+
+/// Reads what the answer needs and puts it together.
+pub(crate) async fn waiting_on(
+    pool: &Pool,
+    workspace: WorkspaceId,
+    campaign: Uuid,
+    execution: Option<&Execution>,
+    now: Timestamp,
+) -> Result<WaitingOn> {
+    let Some(execution) = execution else {
+        return Ok(WaitingOn::new("engine", "has no execution yet; call initialize_execution_state for it"));
+    };
+    let open = match execution.open_send {
+        Some(send) => prospect::open_send(pool, workspace, execution.execution_id(), send).await?,
+        None => None,
+    };
+    let id = CampaignId(campaign);
+    let campaign = campaign::get(pool, workspace, id).await?;
+    let status = campaign.as_ref().map_or("draft", |c| c.status.as_str());
+    let mut missing = None;
+    if execution.status.as_deref() == Some("pending")
+        && let Some(channel) = next_channel(pool, workspace, id, campaign.as_ref(), execution).await?
+        && !account::channels(pool, workspace, id).await?.contains(&channel)
+    {
+        missing = Some(channel);
+    }
+    Ok(explain(execution, open.as_ref(), status, missing, now.to_utc()))
+}
+
+/// The channel of the current step, as far as the stored flow can be read.
+async fn next_channel(
+    pool: &Pool,
+    workspace: WorkspaceId,
+    id: CampaignId,
+    campaign: Option<&campaign::Campaign>,
+    execution: &Execution,
+) -> Result<Option<Channel>> {
+    let pinned = match execution.flow_version {
+        Some(version) => campaign::flow_version(pool, workspace, id, version).await?,
+        None => None,
+    };
+    let flow = pinned.as_ref().or_else(|| campaign.map(|c| &c.flow_settings)).and_then(|f| flow::parse(f).ok());
+    let position = execution.current_step.and_then(|n| u32::try_from(n).ok());
+    Ok(flow.zip(position).and_then(|(flow, n)| flow.step(n)?.action.channel()))
+}
+
+fn explain(
+    execution: &Execution,
+    open: Option<&OpenSend>,
+    campaign: &str,
+    missing: Option<Channel>,
+    now: DateTime<Utc>,
+) -> WaitingOn {
+    let status = execution.status.as_deref().unwrap_or_default();
+    if matches!(status, "completed" | "failed") {
+        let reason = execution.exit_reason.as_deref().map_or_else(String::new, |r| format!(" ({r})"));
+        return WaitingOn::new("nothing", format!("{status}{reason}: nothing more happens by itself"));
+    }
+    if status == "paused" {
+        return WaitingOn::new("person", "paused by an operator: resume it to go on");
+    }
+    if let (true, Some(open)) = (status == "executing", open) {
+        return explain_send(open, campaign, now);
+    }
+    if campaign != "active" {
+        let mend = if campaign == "draft" { "start it" } else { "resume it" };
+        return WaitingOn::new(
+            "campaign",
+            format!("the campaign is {campaign}: {mend} to go on; facts are still recorded"),
+        );
+    }
+    match status {
+        "waiting_trigger" => explain_wait(execution),
+        "pending" => match (missing, execution.next_execution_at) {
+            (Some(channel), _) => WaitingOn::new(
+                "account",
+                format!("the next step needs {channel}, and no account for it may be used: add one"),
+            ),
+            (None, Some(at)) if at > now => WaitingOn {
+                until: Some(at),
+                ..WaitingOn::new("time", format!("step {} is due at {}", step(execution), shown(at)))
+            },
+            (None, Some(at)) => WaitingOn {
+                until: Some(at),
+                ..WaitingOn::new("engine", format!("step {} has been due since {}", step(execution), shown(at)))
+            },
+            (None, None) => WaitingOn::new("engine", "has no due time: the engine has not taken it up yet"),
+        },
+        // Executing without a send of ours: a row of the old orchestrator that was not taken up yet.
+        _ => WaitingOn::new("engine", format!("is {status}: the engine has not taken it up yet")),
+    }
+}
+
+fn explain_wait(execution: &Execution) -> WaitingOn {
+    let trigger = execution.waiting_for_trigger.clone().unwrap_or_else(|| "a trigger".to_owned());
+    let until =
+        execution.next_execution_at.map_or_else(String::new, |at| format!(", until {} at the latest", shown(at)));
+    let checks = format!("{} of {} checks done", execution.trigger_check_count, execution.trigger_max_checks);
+    let next = execution.next_check_at.map_or_else(String::new, |at| format!(", the next at {}", shown(at)));
+    WaitingOn {
+        until: execution.next_execution_at,
+        next_check_at: execution.next_check_at,
+        ..WaitingOn::new("trigger", format!("waits for {trigger}{until} ({checks}{next})"))
+    }
+    .with_trigger(trigger)
+}
+
+impl WaitingOn {
+    fn with_trigger(mut self, trigger: String) -> Self {
+        self.trigger = Some(trigger);
+        self
+    }
+}
+
+fn explain_send(open: &OpenSend, campaign: &str, now: DateTime<Utc>) -> WaitingOn {
+    let (action, account) = (&open.action, &open.account_name);
+    let about = WaitingOn {
+        send_id: Some(open.id),
+        send_status: Some(open.status.clone()),
+        account_id: Some(open.account_id),
+        ..WaitingOn::default()
+    };
+    let say = |kind, text: String| WaitingOn { kind, text, ..about.clone() };
+    match open.status.as_str() {
+        "pending" if open.account_status != "active" => {
+            let why = open.status_reason.as_deref().map_or_else(String::new, |r| format!(" ({r})"));
+            say("account", format!("{action} waits: account '{account}' is {}{why}", open.account_status))
+        }
+        "pending" if campaign != "active" => say("campaign", format!("{action} is held: the campaign is {campaign}")),
+        "pending" => match open.next_send_at.filter(|at| *at > now) {
+            Some(at) => WaitingOn {
+                until: Some(at),
+                ..say("account", format!("{action} waits its turn: account '{account}' sends again at {}", shown(at)))
+            },
+            None => say("send", format!("{action} waits its turn at account '{account}'")),
+        },
+        "dispatching" => say("send", format!("{action} is with the provider, through account '{account}'")),
+        "unknown" if open.parked_at.is_some() => say(
+            "person",
+            format!("nobody knows whether {action} was sent, and reading back did not tell: an operator has to decide"),
+        ),
+        "unknown" => {
+            say("send", format!("nobody knows whether {action} was sent: it is being read back from the provider"))
+        }
+        other => say("engine", format!("{action} is {other}: the engine is about to record it")),
+    }
+}
+
+fn step(execution: &Execution) -> i32 {
+    execution.current_step.unwrap_or(1)
+}
+
+fn shown(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}

@@ -1,0 +1,128 @@
+//! What surrounds every request: its id, its log line, its metrics, its time limit, its place among the others, and the
+//! answer when a handler panics.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use metrics::{counter, histogram};
+use tokio::time::Instant;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::Shared;
+use super::error::Problem;
+use crate::telemetry::{HTTP_REQUESTS, HTTP_SECONDS};
+
+/// The route whose requests may take longer.
+pub(crate) const IMPORT_ROUTE: &str = "/v1/campaigns/{id}/prospects";
+/// Carries the request's id, in and out.
+const REQUEST_ID: &str = "x-request-id";
+
+/// Names the request, counts it and logs how it ended. Never logs anything a person wrote: the route's template in place
+/// of the path, and no query.
+pub(crate) async fn observe(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let method = method(request.method());
+    let route = route(&request);
+    let span = tracing::info_span!("request", request.id = %id, method, route = %route);
+    let mut response = next.run(request).instrument(span.clone()).await;
+
+    let status = response.status();
+    let took = started.elapsed();
+    counter!(HTTP_REQUESTS, "route" => route.clone(), "method" => method, "code" => status.as_u16().to_string())
+        .increment(1);
+    histogram!(HTTP_SECONDS, "route" => route).record(took.as_secs_f64());
+    span.in_scope(|| tracing::debug!(status = status.as_u16(), duration_ms = took.as_secs_f64() * 1e3, "answered"));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Lets a request in when there is room, and ends it when it takes too long. Dropping a handler rolls its transaction back.
+pub(crate) async fn bound(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let Ok(_room) = shared.requests.try_acquire() else {
+        return Problem::busy("too many requests at once; try again in a second").into_response();
+    };
+    let limit = limit(&shared, &request);
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "request_timeout",
+            format!(
+                "not done within {} s; nothing of it may have been carried out, so look before you repeat it",
+                limit.as_secs()
+            ),
+        )
+        .retry_after(5)
+        .into_response(),
+    }
+}
+
+fn limit(shared: &Shared, request: &Request) -> Duration {
+    let options = &shared.app.options;
+    let import = request.method() == Method::POST && route(request) == IMPORT_ROUTE;
+    if import { options.import_timeout } else { options.request_timeout }
+}
+
+/// The answer to a panic. The message goes to the log only.
+pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    tracing::error!(panic = message, "a handler panicked");
+    Problem::internal().into_response()
+}
+
+/// The route's template; `other` where none matched, so that strangers cannot make metrics grow.
+fn route(request: &Request) -> String {
+    request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |p| p.as_str().to_owned())
+}
+
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// The id the client gave, if it is a harmless one, or a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok());
+    let harmless = |s: &&str| {
+        (1..=64).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    given.filter(harmless).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_that_could_forge_a_log_line_is_replaced() {
+        let with = |id: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_static(id));
+            request_id(&headers)
+        };
+        assert_eq!(with("abc-1_2"), "abc-1_2");
+        assert_ne!(with("a b"), "a b");
+        assert_eq!(request_id(&HeaderMap::new()).len(), 36);
+    }
+}

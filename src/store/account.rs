@@ -1,0 +1,148 @@
+//! Sending accounts as the API makes and lists them. The gate's claims are the engine's and live elsewhere.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Error, Pool, failed};
+use crate::domain::account::Channel;
+use crate::domain::id::{AccountId, CampaignId, WorkspaceId};
+use crate::domain::time::Timestamp;
+
+// An account without its gate could never send, so both rows are made by one statement.
+const INSERT: &str = "WITH made AS ( \
+       INSERT INTO accounts (workspace_id, id, shard, channel, provider, provider_account_id, name, min_gap_ms, created_at) \
+       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+       ON CONFLICT (workspace_id, provider, provider_account_id) DO NOTHING RETURNING id, shard), \
+     gate AS (INSERT INTO account_gate (workspace_id, account_id, shard) SELECT $1, id, shard FROM made) \
+     SELECT id FROM made";
+
+const EXISTING: &str = "SELECT id FROM accounts WHERE workspace_id = $1 AND provider = $2 AND provider_account_id = $3";
+
+const LIST: &str = "SELECT a.id, a.channel, a.provider, a.provider_account_id, a.name, a.status, a.status_reason, \
+       a.min_gap_ms, g.in_flight, g.next_send_at, a.created_at \
+     FROM accounts a LEFT JOIN account_gate g ON g.workspace_id = a.workspace_id AND g.account_id = a.id \
+     WHERE a.workspace_id = $1 ORDER BY a.created_at, a.id";
+
+const UNKNOWN: &str = "SELECT i.id FROM unnest($2::uuid[]) AS i (id) \
+     WHERE NOT EXISTS (SELECT 1 FROM accounts a WHERE a.workspace_id = $1 AND a.id = i.id)";
+
+const CHANNELS: &str = "SELECT DISTINCT a.channel FROM accounts a \
+     JOIN campaigns c ON c.workspace_id = a.workspace_id AND (c.accounts IS NULL OR a.id = ANY (c.accounts)) \
+     WHERE c.workspace_id = $1 AND c.id = $2 AND a.status <> 'disabled'";
+
+/// An account to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct New {
+    /// What it sends.
+    pub channel: Channel,
+    /// What carries it, for example `unipile`.
+    pub provider: String,
+    /// Its id with the provider.
+    pub provider_account_id: String,
+    /// A name for people.
+    pub name: String,
+    /// Least time between two sends, in milliseconds.
+    pub min_gap_ms: i32,
+}
+
+/// What became of [`create`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// Made, with its gate.
+    New(AccountId),
+    /// The workspace has that provider account already.
+    Exists(AccountId),
+}
+
+/// An account in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema, sqlx::FromRow)]
+#[schema(as = Account)]
+pub struct Listed {
+    /// Its id with us.
+    pub id: Uuid,
+    /// `linkedin`, `email` or `whatsapp`.
+    pub channel: String,
+    /// What carries it.
+    pub provider: String,
+    /// Its id with the provider.
+    pub provider_account_id: String,
+    /// A name for people.
+    pub name: String,
+    /// `active`, `halted` (the provider says it is broken) or `disabled`.
+    pub status: String,
+    /// Why it is halted.
+    pub status_reason: Option<String>,
+    /// Least time between two sends, in milliseconds.
+    pub min_gap_ms: i32,
+    /// The send that is with the provider now.
+    pub in_flight: Option<Uuid>,
+    /// It sends nothing before this.
+    pub next_send_at: Option<DateTime<Utc>>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Makes an account and its gate in one statement.
+///
+/// # Errors
+/// The database's.
+pub async fn create(pool: &Pool, workspace: WorkspaceId, new: &New, now: Timestamp) -> Result<Created, Error> {
+    let id = AccountId(super::campaign::new_id(now));
+    let made: Option<Uuid> = sqlx::query_scalar(INSERT)
+        .bind(workspace.0)
+        .bind(id.0)
+        .bind(i16::try_from(id.shard()).unwrap_or_default())
+        .bind(new.channel.as_str())
+        .bind(&new.provider)
+        .bind(&new.provider_account_id)
+        .bind(&new.name)
+        .bind(new.min_gap_ms)
+        .bind(now.to_utc())
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("account: create"))?;
+    if let Some(id) = made {
+        return Ok(Created::New(AccountId(id)));
+    }
+    // Accounts are never deleted, so the row that stood in the way is there.
+    let id = sqlx::query_scalar(EXISTING)
+        .bind(workspace.0)
+        .bind(&new.provider)
+        .bind(&new.provider_account_id)
+        .fetch_one(pool)
+        .await
+        .map_err(failed("account: create"))?;
+    Ok(Created::Exists(AccountId(id)))
+}
+
+/// Every account of a workspace, oldest first.
+///
+/// # Errors
+/// The database's.
+pub async fn list(pool: &Pool, workspace: WorkspaceId) -> Result<Vec<Listed>, Error> {
+    sqlx::query_as(LIST).bind(workspace.0).fetch_all(pool).await.map_err(failed("account: list"))
+}
+
+/// Which of these ids are no accounts of the workspace.
+///
+/// # Errors
+/// The database's.
+pub async fn unknown(pool: &Pool, workspace: WorkspaceId, ids: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+    sqlx::query_scalar(UNKNOWN).bind(workspace.0).bind(ids).fetch_all(pool).await.map_err(failed("account: unknown"))
+}
+
+/// The channels for which a campaign has an account that is not switched off.
+///
+/// # Errors
+/// The database's.
+pub async fn channels(pool: &Pool, workspace: WorkspaceId, campaign: CampaignId) -> Result<Vec<Channel>, Error> {
+    let names: Vec<String> = sqlx::query_scalar(CHANNELS)
+        .bind(workspace.0)
+        .bind(campaign.0)
+        .fetch_all(pool)
+        .await
+        .map_err(failed("account: channels"))?;
+    Ok(names.iter().filter_map(|n| Channel::parse(n)).collect())
+}
