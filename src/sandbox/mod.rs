@@ -34,9 +34,6 @@ mod wire_emails;
 mod wire_users;
 mod world;
 
-#[cfg(test)]
-mod tests;
-
 pub use options::{AccountKind, AccountSpec, Behaviour, Options};
 pub use options::{LINKEDIN_ONE, LINKEDIN_TWO, MAIL_ONE, WHATSAPP_ONE};
 pub use server::{Error, Server, start};
