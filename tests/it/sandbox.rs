@@ -420,3 +420,65 @@ async fn a_stopped_sandbox_gives_its_address_back() {
     let again = sandbox::start(Options { listen: addr, ..Options::default() }).await.unwrap();
     again.stop().await;
 }
+
+#[tokio::test]
+async fn a_message_whose_ids_are_withheld_can_be_found_by_its_attendee() {
+    let rig = Rig::with(|o| (o.null_ids_share, o.webhook_duplicate_share) = (1.0, 1.0)).await;
+    let mut hooks = rig.listen("messaging", json!([]), 0).await;
+    let jane = rig.provider_id("jane-always-accepts", LINKEDIN_ONE).await;
+    rig.invite(&jane).await;
+    rig.act("jane-always-accepts", "accept").await;
+    let body = json!({ "account_id": LINKEDIN_ONE, "attendees_ids": [jane], "text": "hello" });
+    let (status, started) = rig.post("/api/v1/chats", body).await;
+    assert_eq!((status, started), (201, json!({ "object": "ChatStarted", "chat_id": null, "message_id": null })));
+    let (_, chats) = rig.get(&format!("/api/v1/chat_attendees/{jane}/chats?account_id={LINKEDIN_ONE}")).await;
+    let entry = &rig.ledger().await["items"][1];
+    assert_eq!((&chats["items"][0]["id"], &entry["kind"]), (&entry["chat_id"], &json!("message")));
+    let (one, two) = (next(&mut hooks).await.1, next(&mut hooks).await.1);
+    assert_eq!((&one["message_id"], &one), (&entry["message_id"], &two), "told twice, the same");
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_never_answered_200_is_dropped_after_five_retries() {
+    let rig = Rig::new().await;
+    let mut hooks = rig.listen("messaging", json!([]), 6).await;
+    for text in ["lost", "kept"] {
+        let body = json!({ "account_id": WHATSAPP_ONE, "attendees_ids": ["33612345678@s.whatsapp.net"], "text": text });
+        assert_eq!(rig.post("/api/v1/chats", body).await.0, 201);
+        while rig.get("/sandbox/webhooks").await.1["pending"] != 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(next(&mut hooks).await.1["message"], "kept");
+    let (_, counters) = rig.get("/sandbox/webhooks").await;
+    let read = |name: &str| counters[name].as_u64().unwrap();
+    assert_eq!((read("delivered"), read("failed"), read("dropped")), (1, 6, 1));
+}
+
+#[tokio::test]
+async fn the_day_has_so_many_invitations_and_its_landings_are_told() {
+    let rig = Rig::with(|o| o.invites_per_day = Some(4)).await;
+    let mut usage = Vec::new();
+    for n in 0..5 {
+        let id = rig.provider_id(&format!("person-{n}"), LINKEDIN_ONE).await;
+        let (status, body) = rig.invite(&id).await;
+        usage.push((status, body["usage"].as_u64()));
+    }
+    assert_eq!(usage, [(200, None), (200, Some(50)), (200, Some(75)), (200, Some(95)), (422, None)]);
+    rig.clock.advance(hours(24));
+    let id = rig.provider_id("person-4", LINKEDIN_ONE).await;
+    assert_eq!(rig.invite(&id).await.0, 200);
+}
+
+#[tokio::test]
+async fn orders_that_make_no_sense_are_explained() {
+    let rig = Rig::new().await;
+    let rule = json!({ "match": { "endpoint": "POST /messages/send" }, "effect": "slow" });
+    assert_eq!(rig.post("/sandbox/faults", rule).await.0, 400);
+    let rule = json!({ "match": { "endpoint": "POST /chats" }, "effect": "explode" });
+    assert_eq!(rig.post("/sandbox/faults", rule).await.0, 400);
+    assert_eq!(rig.post("/sandbox/act", json!({ "identity": "nobody-yet", "act": "reply" })).await.0, 404);
+    assert_eq!(rig.post("/api/v1/messages/send", json!({})).await.1["type"], "errors/resource_not_found");
+    let upload = rig.ask(Method::POST, "/api/v1/chats").header("content-type", "text/plain").body("x");
+    assert_eq!(answer(upload).await.1["type"], "errors/unsupported_media_type");
+}
