@@ -102,11 +102,36 @@ async fn without_a_chat_the_message_is_looked_for_in_the_chats_with_the_person()
 async fn a_person_without_a_chat_was_not_written_to() {
     let (_, unipile) = Server::start(|call, _| match call {
         "GET /api/v1/accounts/acc-1" => (200, json!({"id": "acc-1"})),
+        "GET /api/v1/messages" => list(json!([])),
         _ => error(404, "resource_not_found"),
     })
     .await;
     for action in [Action::SendWhatsapp, Action::SendLinkedinMessage, Action::SendLinkedinCr] {
         assert_eq!(found(unipile.find(&to_jane(action), SINCE).await), None);
+    }
+}
+
+#[tokio::test]
+async fn a_whatsapp_message_is_found_though_the_person_is_listed_under_a_lid() {
+    let jid = "33612345678@s.whatsapp.net";
+    for (chat, expected) in [
+        (json!({"attendee_provider_id": "140@lid", "attendee_public_identifier": jid}), Some(true)),
+        (json!({"attendee_provider_id": "140@lid", "attendee_public_identifier": "49@s.whatsapp.net"}), Some(false)),
+        // Whose number is hidden: not to be settled.
+        (json!({"attendee_provider_id": "140@lid"}), None),
+    ] {
+        let text = to_jane(Action::SendWhatsapp).body;
+        let (_, unipile) = Server::start(move |call, _| match call {
+            "GET /api/v1/chat_attendees/33612345678@s.whatsapp.net/chats" => list(json!([])),
+            "GET /api/v1/messages" => {
+                list(json!([{"id": "m", "chat_id": "chat-2", "is_sender": 1, "text": text}, {"text": "else"}]))
+            }
+            "GET /api/v1/chats/chat-2" => (200, chat.clone()),
+            other => panic!("{other}"),
+        })
+        .await;
+        let outcome = unipile.find(&to_jane(Action::SendWhatsapp), SINCE).await;
+        assert_eq!(outcome.map(|f| f != Found::Absent).ok(), expected);
     }
 }
 
