@@ -149,3 +149,10 @@ fn an_outcome_for_a_position_the_flow_does_not_have_is_recorded_and_ends_it() {
     assert_eq!(run.finish().status, SendStatus::Sent);
     assert_eq!((run.execution.status, run.execution.open_send), (Status::Completed, None));
 }
+
+#[test]
+fn an_outcome_for_a_row_that_is_not_executing_is_late() {
+    let mut run = Run::new(seed_flow()).on(Trigger::Due);
+    run.execution.status = Status::Pending;
+    run.refuses(finished(run.open()), Rejected::Late);
+}

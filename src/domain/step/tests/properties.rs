@@ -138,6 +138,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 #[derive(Clone, Debug)]
 struct Row {
     id: SendId,
+    step: u32,
     status: SendStatus,
     /// An operator moved the execution on while the provider was being called: its outcome is late for the core.
     let_go: bool,
@@ -278,7 +279,7 @@ impl World {
                 let open: Vec<_> = self.rows.iter().filter(|r| r.is_open() && !r.let_go).collect();
                 assert!(open.is_empty(), "a send was decided while {open:?} is open");
                 assert!(self.rows.iter().all(|r| r.id != intent.id), "a send's id was used twice");
-                self.rows.push(Row { id: intent.id, status: intent.status, let_go: false });
+                self.rows.push(Row { id: intent.id, step: intent.step, status: intent.status, let_go: false });
             }
             Effect::CancelSend(id) => {
                 let by_operator = matches!(trigger, Trigger::Skip | Trigger::Restart { .. });
@@ -286,6 +287,8 @@ impl World {
                 if row.status == SendStatus::Pending {
                     row.status = SendStatus::Cancelled;
                 } else {
+                    let again = matches!(trigger, Trigger::Restart { step } if *step == row.step && row.is_open());
+                    assert!(!again, "a step was started again while its send is under way: {row:?}");
                     row.let_go = by_operator;
                 }
             }

@@ -135,6 +135,17 @@ fn late_timer_is_a_no_op() {
 }
 
 #[test]
+fn every_wait_counts_its_own_checks_and_every_step_its_own_tries() {
+    let mut flow = seed_flow();
+    flow.steps[1].wait_for = wait(WaitTrigger::Reply, 24 * HOUR, OnTimeout::Continue);
+    let run = Run::new(flow).on(Trigger::Due).sent().after(HOUR).on(Trigger::CheckDue);
+    assert_eq!((run.execution.trigger_check_count, run.execution.attempt), (1, 0));
+    let run = run.on(Trigger::ConnectionAccepted).on(Trigger::Due).sent();
+    assert_eq!(run.execution.waiting_for_trigger, Some(WaitTrigger::Reply));
+    assert_eq!((run.execution.trigger_check_count, run.execution.attempt), (0, 0));
+}
+
+#[test]
 fn on_timeout_goto_jumps_and_records_what_was_jumped_over() {
     let run = waits_with(OnTimeout::Goto(3)).on(Trigger::Due);
     run.stands(Status::Pending, 3, Some(at_hour(72)));
