@@ -52,6 +52,8 @@ async fn migrating_twice_changes_nothing() {
     let first = migrate(&db.pool).await.unwrap();
     assert!(!first.already_up_to_date);
     assert_eq!(first.applied, ["1 seed", "2 ours"]);
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap().count();
+    assert_eq!(first.applied.len(), files, "a new file is embedded only when src/store/migrate.rs is compiled again");
     assert_eq!(first.adopted, None);
     let schema = schema_of(&db.url);
 
