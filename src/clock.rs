@@ -70,6 +70,14 @@ impl Clock {
         }
     }
 
+    /// Seconds of this clock in one real second; a manual clock answers 1.
+    pub const fn scale(&self) -> f64 {
+        match self {
+            Self::Scaled { speed, .. } => *speed,
+            Self::System | Self::Manual(_) => 1.0,
+        }
+    }
+
     /// Waits until this clock shows `at`. Looks at the clock again every 30 s, so that a jump of the wall clock does not
     /// leave a sleeper behind.
     pub async fn sleep_until(&self, at: Timestamp) {

@@ -1,1 +1,3 @@
+//! The `campaignd` binary.
+
 fn main() {}

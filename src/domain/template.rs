@@ -289,7 +289,13 @@ mod tests {
         for (open, close) in
             [("(", ")"), ("[", "]"), ("not ", ""), ("-", ""), ("", "|upper"), ("", ".a"), ("a if ", " else b")]
         {
-            let _ = render(&format!("{{{{ {}a{} }}}}", open.repeat(20_000), close.repeat(10_000)), &ada());
+            // Far over the limit, and as deep as the limit lets through.
+            for times in [20_000, 95, 65, 45] {
+                let _ = render(&format!("{{{{ {}data{} }}}}", open.repeat(times), close.repeat(times)), &ada());
+                let inside = format!("{{{{ {}data{} }}}}", open.repeat(times), close.repeat(times));
+                let blocks = ("{% for a in data.tags %}".repeat(32), "{% endfor %}".repeat(32));
+                let _ = check(&format!("{}{inside}{}", blocks.0, blocks.1));
+            }
         }
         for (start, middle, end) in [("", "{% if data %}", "{% endif %}"), ("{% if data %}", "{% elif data %}", "")] {
             refused(&format!("{start}{}{}", middle.repeat(4000), end.repeat(4000)), "simpler");

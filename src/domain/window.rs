@@ -270,17 +270,23 @@ mod tests {
             let open = w.next_open(now);
             prop_assert!(open >= now);
             prop_assert_eq!(w.next_open(open), open);
-            // By the wall clock too, wherever the zone's clock does not jump on that day.
-            let at = open.to_utc();
-            let offset = |hours: i64| {
+            // By the wall clock too, wherever the zone's clock does not jump around that time: open then, closed before.
+            let shown = |t: Timestamp| {
                 use chrono::Offset;
-                (at + Duration::hours(hours)).with_timezone(&zone).offset().fix().local_minus_utc()
+                let at = t.to_utc();
+                let offset = |hours: i64| (at + Duration::hours(hours)).with_timezone(&zone).offset().fix().local_minus_utc();
+                (-25..=25).all(|h| offset(h) == offset(0)).then(|| {
+                    let local = at.with_timezone(&zone);
+                    let minute = local.hour() * 60 + local.minute();
+                    days[local.weekday().num_days_from_monday() as usize] && (u32::from(from)..u32::from(to)).contains(&minute)
+                })
             };
-            if (-25..=25).all(|h| offset(h) == offset(0)) {
-                let local = at.with_timezone(&zone);
-                let minute = local.hour() * 60 + local.minute();
-                prop_assert!(days[local.weekday().num_days_from_monday() as usize]);
-                prop_assert!((u32::from(from)..u32::from(to)).contains(&minute));
+            prop_assert_ne!(shown(open), Some(false));
+            let wait = open.since(now);
+            for part in 0..8 {
+                if wait > wait * part / 8 {
+                    prop_assert_ne!(shown(now + wait * part / 8), Some(true));
+                }
             }
         }
     }

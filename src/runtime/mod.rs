@@ -1,8 +1,52 @@
-//! The actors: one per prospect, one per account. The only room that knows ractor.
+//! The actors: one per prospect, one per account, a supervisor per virtual shard. The only room that knows ractor.
+//!
+//! [`start`] takes the lease, rebuilds everything from the table and answers a [`Runtime`]; the rest of the program holds
+//! a [`Handle`]. One direction: `deliver -> shard -> prospect actor -> writer -> (commit) -> channel -> provider ->
+//! deliver`. Persist, then adopt, then act: the row is the truth and every message is a hint.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::clock::Clock;
 use crate::domain::execution::Status;
-use crate::domain::id::{CampaignId, ExecutionId};
+use crate::domain::id::{CampaignId, ExecutionId, SHARDS};
 use crate::domain::trigger::Trigger;
+use crate::provider::Provider;
+use crate::store::lease::{AcquireError, Lease};
+use crate::store::writer::{self, Writer};
+use crate::store::{self, Pool, execution, migrate, send};
+
+mod channel;
+mod dispatch;
+mod housekeeping;
+mod inbox;
+mod loader;
+mod prospect;
+mod roster;
+mod settle;
+mod shard;
+mod shared;
+mod wheel;
+mod work;
+
+use channel::ChannelMessage;
+pub use inbox::api_trigger;
+use shard::{ShardMessage, ShardSupervisor};
+pub use shared::BeforeStep;
+use shared::Shared;
+use work::{Inbound, Work};
+
+/// How long shutting down waits for provider calls and commits in flight.
+const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// How often a node that waits for another's shards looks again.
+const STANDBY_POLL: Duration = Duration::from_millis(500);
 
 /// What became of a trigger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +93,224 @@ pub struct RuntimeStatus {
     pub reason: String,
 }
 
+/// What a runtime is made of.
+pub struct Options {
+    /// Where the tables are.
+    pub pool: Pool,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// By the name that accounts refer to.
+    pub providers: HashMap<String, Arc<dyn Provider>>,
+    /// Triggers from outside that may be in flight at once.
+    pub in_flight_max: usize,
+    /// Timer firings that may be in flight at once.
+    pub timers_max: usize,
+    /// How long the shards stay ours without a renewal.
+    pub lease_ttl: Duration,
+    /// How the writer groups commits.
+    pub writer: writer::Options,
+    /// Called with the rows read so far and how many there are, while everything is rebuilt.
+    pub progress: Box<dyn Fn(u64, u64) + Send + Sync>,
+    /// Fault injection for tests.
+    pub before_step: Option<BeforeStep>,
+}
+
+impl Options {
+    /// The usual limits.
+    pub fn new(pool: Pool, clock: Clock, providers: HashMap<String, Arc<dyn Provider>>) -> Self {
+        Self {
+            pool,
+            clock,
+            providers,
+            in_flight_max: 16_384,
+            timers_max: 8_192,
+            lease_ttl: store::lease::TTL,
+            writer: writer::Options::default(),
+            progress: Box::new(|_, _| ()),
+            before_step: None,
+        }
+    }
+}
+
+/// Why a runtime could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The tables cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The shards cannot be claimed.
+    #[error(transparent)]
+    Lease(#[from] AcquireError),
+    /// An actor did not start.
+    #[error("cannot start the actors: {0}")]
+    Actors(String),
+}
+
+/// A running runtime. Stop it with [`Runtime::shutdown`]; dropping it without leaves the lease to run out.
+pub struct Runtime {
+    handle: Handle,
+    lease: Lease,
+    shards: Vec<ActorRef<ShardMessage>>,
+    tasks: Vec<AbortHandle>,
+}
+
 /// A handle to the runtime. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Handle {}
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("status", &self.status()).finish()
+    }
+}
+
+/// Takes over a migrated database: claims the shards (waiting while another live node holds them), rebuilds every open
+/// execution of the active campaigns from the table, and acts. Answers when everything is resident; what is due has
+/// started before that.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start(options: Options) -> Result<Runtime, StartError> {
+    let lease = acquire(&options).await?;
+    let started = options.clock.now();
+    let view = lease.view();
+    migrate::ensure_partitions(&options.pool, started, 12).await?;
+    send::reopen_stale_gates(&options.pool, &view, started).await?;
+    let (loader, requests) = mpsc::unbounded_channel();
+    let shared = Arc::new(Shared {
+        writer: Writer::start(options.pool.clone(), view.clone(), options.writer),
+        roster: roster::Roster::new(options.pool.clone()),
+        pool: options.pool,
+        clock: options.clock,
+        lease: view,
+        providers: options.providers,
+        shards: std::sync::OnceLock::new(),
+        channels: dashmap::DashMap::new(),
+        in_flight: dashmap::DashMap::new(),
+        loader,
+        admission: Arc::new(Semaphore::new(options.in_flight_max)),
+        timers: Arc::new(Semaphore::new(options.timers_max)),
+        residents: 0.into(),
+        ready: false.into(),
+        draining: false.into(),
+        inbox: tokio::sync::Notify::new(),
+        arrivals: tokio::sync::Notify::new(),
+        roster_changed: tokio::sync::Notify::new(),
+        before_step: options.before_step,
+    });
+    let mut shards = Vec::with_capacity(usize::from(SHARDS));
+    for _ in 0..SHARDS {
+        let (shard, _) = ShardSupervisor::spawn(None, ShardSupervisor, Arc::clone(&shared))
+            .await
+            .map_err(|e| StartError::Actors(e.to_string()))?;
+        shards.push(shard);
+    }
+    // Set once, here: nobody has seen `shared` before.
+    let _ = shared.shards.set(shards.clone());
+
+    let mut tasks = vec![tokio::spawn(loader::run(Arc::clone(&shared), requests)).abort_handle()];
+    // Accounts, and with them the sends that are open, come before the prospects: what was in flight is settled first.
+    housekeeping::refresh(&shared).await?;
+    let all = u64::try_from(execution::count_open(&shared.pool).await?).unwrap_or(0);
+    loader::rehydrate(&shared, &|read| (options.progress)(read, all)).await?;
+    shared.ready.store(true, Relaxed);
+    tasks.extend([
+        tokio::spawn(housekeeping::listen(Arc::clone(&shared))).abort_handle(),
+        tokio::spawn(housekeeping::arrivals(Arc::clone(&shared))).abort_handle(),
+        tokio::spawn(housekeeping::roster(Arc::clone(&shared))).abort_handle(),
+        tokio::spawn(housekeeping::watch(Arc::clone(&shared))).abort_handle(),
+        tokio::spawn(inbox::run(Arc::clone(&shared))).abort_handle(),
+    ]);
+    shared.arrivals.notify_one();
+    shared.inbox.notify_one();
+    Ok(Runtime { handle: Handle { shared }, lease, shards, tasks })
+}
+
+async fn acquire(options: &Options) -> Result<Lease, StartError> {
+    let mut said = false;
+    loop {
+        match Lease::acquire(&options.pool, env!("CARGO_PKG_VERSION"), options.lease_ttl).await {
+            Ok(lease) => return Ok(lease),
+            Err(AcquireError::Held { owner, until }) => {
+                if !said {
+                    tracing::warn!(owner.id = %owner, %until,
+                        "another campaignd serves this database; standing by until it stops");
+                    said = true;
+                }
+                tokio::time::sleep(STANDBY_POLL).await;
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+impl Runtime {
+    /// A handle for the rest of the program.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Turns true when another node has taken over, or the lease could not be renewed: stop at once.
+    pub fn lost(&self) -> watch::Receiver<bool> {
+        self.lease.lost()
+    }
+
+    /// Takes no more triggers, lets provider calls and commits in flight end (25 s at most), writes what is left and gives
+    /// the shards back. Answers whether everything in flight came to its end.
+    pub async fn shutdown(self) -> bool {
+        let shared = &self.handle.shared;
+        shared.draining.store(true, Relaxed);
+        shared.ready.store(false, Relaxed);
+        let drained = tokio::time::timeout(DRAIN_MAX, self.drain()).await.is_ok();
+        if !drained {
+            tracing::warn!("some provider calls did not end in time; they are settled at the next start");
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+        shared.writer.close().await;
+        for channel in &shared.channels {
+            channel.stop(None);
+        }
+        let mut stopping = JoinSet::new();
+        for shard in self.shards {
+            stopping.spawn(async move {
+                shard.stop_children_and_wait(None, None).await;
+                let _ = shard.stop_and_wait(None, None).await;
+            });
+        }
+        while stopping.join_next().await.is_some() {}
+        if let Err(error) = self.lease.release().await {
+            tracing::warn!(%error, "cannot give the shards back; they are free when the lease runs out");
+        }
+        drained
+    }
+
+    /// Channels first: a provider call that ends still has to be recorded by its prospect.
+    async fn drain(&self) {
+        let mut waits = Vec::new();
+        for channel in &self.handle.shared.channels {
+            let (answer, wait) = oneshot::channel();
+            if channel.cast(ChannelMessage::Drain(answer)).is_ok() {
+                waits.push(wait);
+            }
+        }
+        for wait in waits.drain(..) {
+            let _ = wait.await;
+        }
+        for shard in &self.shards {
+            let (answer, wait) = oneshot::channel();
+            if shard.cast(ShardMessage::Drain(answer)).is_ok() {
+                waits.push(wait);
+            }
+        }
+        for wait in waits {
+            let _ = wait.await;
+        }
+    }
+}
 
 impl Handle {
     /// Hands a trigger to an execution and waits until it is durable or refused. Loads the execution if it has no live
@@ -60,26 +319,62 @@ impl Handle {
     /// # Errors
     /// See [`DeliverError`]; nothing was changed.
     pub async fn deliver(&self, execution: ExecutionId, trigger: Trigger) -> Result<Delivery, DeliverError> {
-        let _ = trigger;
-        Err(DeliverError::NotFound(execution))
+        if self.shared.is_draining() {
+            return Err(DeliverError::Stopping);
+        }
+        let permit = Arc::clone(&self.shared.admission).try_acquire_owned().map_err(|_| DeliverError::Busy)?;
+        let inbound = Inbound { permit: Some(permit), ..Inbound::new(Work::Trigger(trigger, None)) };
+        ask(&self.shared, execution, inbound).await
     }
 
     /// A campaign was created, started, paused or resumed: read it again and act on it.
     pub fn campaign_changed(&self, campaign: CampaignId) {
-        let _ = campaign;
+        tracing::debug!(campaign.id = %campaign, "campaign changed");
+        self.shared.roster_changed.notify_one();
     }
 
     /// Accounts were added or changed: read them again.
-    pub fn accounts_changed(&self) {}
+    pub fn accounts_changed(&self) {
+        self.shared.roster_changed.notify_one();
+    }
 
     /// Rows are waiting in `execution_arrivals`: look now.
-    pub fn arrivals(&self) {}
+    pub fn arrivals(&self) {
+        self.shared.arrivals.notify_one();
+    }
 
     /// Rows are waiting in `inbox`: look now.
-    pub fn inbox(&self) {}
+    pub fn inbox(&self) {
+        self.shared.inbox.notify_one();
+    }
+
+    /// Whether triggers from outside are taken now; when not, answer 503.
+    pub fn has_room(&self) -> bool {
+        !self.shared.is_draining() && self.shared.admission.available_permits() > 0
+    }
 
     /// What the runtime is doing.
     pub fn status(&self) -> RuntimeStatus {
-        RuntimeStatus::default()
+        let ready = self.shared.ready.load(Relaxed);
+        let reason = match (ready, self.shared.is_draining()) {
+            (true, _) => String::new(),
+            (false, true) => "shutting down".to_owned(),
+            (false, false) => "executions are being read back from the table".to_owned(),
+        };
+        RuntimeStatus { ready, residents: self.shared.residents.load(Relaxed), reason }
     }
+}
+
+/// Work from inside: send results and inbox facts. Bounded by the accounts and by the inbox's rounds, so it takes no
+/// permit, and a flood from outside cannot hold it up.
+async fn deliver_internal(shared: &Shared, execution: ExecutionId, work: Work) -> Result<Delivery, DeliverError> {
+    ask(shared, execution, Inbound::new(work)).await
+}
+
+async fn ask(shared: &Shared, execution: ExecutionId, mut inbound: Inbound) -> Result<Delivery, DeliverError> {
+    let (answer, wait) = oneshot::channel();
+    inbound.answer = Some(answer);
+    shared.to_shard(execution, ShardMessage::Deliver(execution, inbound));
+    // A shard that is gone drops the answer.
+    wait.await.unwrap_or(Err(DeliverError::Stopping))
 }

@@ -145,8 +145,13 @@ pub async fn migrate(pool: &PgPool) -> Result<Report, MigrateError> {
 
 /// Makes the missing month partitions of `transitions` and `sends`, for `months` months from the one of `from` (UTC), and
 /// gives the names of the new ones. A month that already has rows in the default partition is left there.
-pub async fn ensure_partitions(pool: &PgPool, from: Timestamp, months: u32) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(ENSURE).bind(from.to_utc()).bind(months.cast_signed()).fetch_all(pool).await
+pub async fn ensure_partitions(pool: &PgPool, from: Timestamp, months: u32) -> Result<Vec<String>, super::Error> {
+    sqlx::query_scalar(ENSURE)
+        .bind(from.to_utc())
+        .bind(months.cast_signed())
+        .fetch_all(pool)
+        .await
+        .map_err(super::failed("making partitions"))
 }
 
 /// Whether every migration of this program was applied, and no other.

@@ -22,6 +22,7 @@ pub mod inbox;
 pub mod lease;
 pub mod migrate;
 pub mod prospect;
+pub mod roster;
 pub mod row;
 pub mod send;
 pub mod timeline;

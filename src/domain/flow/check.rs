@@ -113,10 +113,11 @@ fn walk(drafts: &[Draft], jumps: &[Option<usize>]) -> (Vec<bool>, Vec<bool>) {
         if draft.does == Does::End {
             continue;
         }
-        let Some(wait) = &draft.wait else {
+        // Without a wait, or passed over because its condition does not hold.
+        if draft.wait.is_none() || draft.requires.connected {
             go(i + 1, here);
-            continue;
-        };
+        }
+        let Some(wait) = &draft.wait else { continue };
         // The trigger came.
         go(i + 1, here || wait.trigger == Some(WaitTrigger::ConnectionAccepted));
         // It did not.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::names::nearest;
+
 /// One thing that is wrong with a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -66,7 +68,9 @@ impl Place {
         let plain = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         let path = if plain { format!("{}.{key}", self.path) } else { format!("{}[{key:?}]", self.path) };
-        self.below(path, ORDER.iter().position(|k| *k == key).unwrap_or(ORDER.len()))
+        // A misspelt key stands where the right one would.
+        let known = if ORDER.contains(&key) { Some(key) } else { nearest(key, ORDER.iter().copied()) };
+        self.below(path, ORDER.iter().position(|k| Some(*k) == known).unwrap_or(ORDER.len()))
     }
 
     /// An element of the array here.

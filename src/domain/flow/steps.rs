@@ -89,8 +89,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, place: &Place, index: usi
     read_variants(reader, map, &place.key("variants"));
     (draft.subject, draft.message) = text::read(reader, map, place, draft.does);
     let delay = read_delay(reader, map, place);
-    draft.wait =
-        reader.get(map, "wait_for").cloned().map(|w| wait::read(reader, &w, &place.key("wait_for"), place, delay));
+    draft.wait = reader.get(map, "wait_for").map(|w| wait::read(reader, w, &place.key("wait_for"), place, delay));
     draft.delay = match delay {
         Given::No => Some(Duration::ZERO),
         Given::Bad => None,

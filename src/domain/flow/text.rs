@@ -26,8 +26,8 @@ pub(super) fn read(
     let Does::Built(action) = does else {
         // What the step does is unknown, but a template is a template.
         for key in ["subject", "message"] {
-            if let Some(Value::String(text)) = reader.get(map, key).cloned() {
-                check(reader, &text, &step.key(key));
+            if let Some(Value::String(text)) = reader.get(map, key) {
+                check(reader, text, &step.key(key));
             }
         }
         return (None, None);

@@ -188,7 +188,7 @@ fn statement<'a>(
 
 fn expression<'a>(tokens: &[Token<'a>], blocks: &[Vec<&'a str>], found: &mut Vec<Variable>) -> Result<(), String> {
     let sign = |at: Option<usize>, s: &str| at.and_then(|i| tokens.get(i)) == Some(&Token::Sign(s));
-    let name = |at: Option<usize>, n: &str| at.and_then(|i| tokens.get(i)) == Some(&Token::Name(n));
+    let word = |at: Option<usize>, n: &str| at.and_then(|i| tokens.get(i)) == Some(&Token::Name(n));
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
         let before = at.checked_sub(1);
@@ -198,16 +198,16 @@ fn expression<'a>(tokens: &[Token<'a>], blocks: &[Vec<&'a str>], found: &mut Vec
                     "a template cannot call functions or methods: write a filter, as in {{ name | upper }}".to_owned()
                 );
             }
-            Token::Name(filter) if sign(before, "|") => {
-                if !FILTERS.contains(filter) {
-                    return Err(format!("unknown filter `{filter}`: write one of {}", FILTERS.join(", ")));
-                }
+            Token::Name(name) if sign(before, "|") => {
+                allowed(FILTERS.contains(name), || {
+                    format!("unknown filter `{name}`: write one of {}", FILTERS.join(", "))
+                })?;
             }
             Token::Name(n) if KEYWORDS.contains(n) => {}
             Token::Name(test) if is_test(tokens, at) => {
-                if !TESTS.contains(test) {
-                    return Err(format!("unknown test `{test}`: write `is defined` or `is undefined`"));
-                }
+                allowed(TESTS.contains(test), || {
+                    format!("unknown test `{test}`: write `is defined` or `is undefined`")
+                })?;
             }
             Token::Name(_) if sign(before, ".") => {}
             // The name of a filter's argument.
@@ -215,7 +215,7 @@ fn expression<'a>(tokens: &[Token<'a>], blocks: &[Vec<&'a str>], found: &mut Vec
             Token::Name(root) => {
                 let (path, next) = path(tokens, at, root);
                 let bound = blocks.iter().flatten().any(|b| b == root);
-                let guarded = (sign(Some(next), "|") && name(Some(next + 1), "default")) || name(Some(next), "is");
+                let guarded = (sign(Some(next), "|") && word(Some(next + 1), "default")) || word(Some(next), "is");
                 if !bound {
                     let reachable = path.len() == 1 || (*root == "data" && path.len() == 2);
                     note(found, path.join("."), guarded && reachable);
@@ -228,6 +228,10 @@ fn expression<'a>(tokens: &[Token<'a>], blocks: &[Vec<&'a str>], found: &mut Vec
         at += 1;
     }
     Ok(())
+}
+
+fn allowed(known: bool, message: impl FnOnce() -> String) -> Result<(), String> {
+    if known { Ok(()) } else { Err(message()) }
 }
 
 /// A name with its fields, `data.role` or `data["role"]`, and the position after it.

@@ -34,13 +34,25 @@ impl Lane {
         Self { pool, lease, rows_max, closing, connection: None, waiting: VecDeque::new() }
     }
 
-    /// Until all senders are gone and nothing is queued.
+    /// Until the writer is closed, or all its handles are gone, and nothing is queued.
     pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Job>) {
         let mut taken = Vec::with_capacity(self.rows_max);
+        let mut closing = self.closing.clone();
+        let mut closed = false;
         loop {
             let room = self.rows_max.saturating_sub(self.waiting.len());
             if self.waiting.is_empty() {
-                if queue.recv_many(&mut taken, self.rows_max).await == 0 {
+                let received = tokio::select! {
+                    biased;
+                    received = queue.recv_many(&mut taken, self.rows_max) => received,
+                    _ = closing.wait_for(|closing| *closing), if !closed => {
+                        // No more is taken; what is queued is still written.
+                        queue.close();
+                        closed = true;
+                        continue;
+                    }
+                };
+                if received == 0 {
                     return;
                 }
             } else {

@@ -11,6 +11,7 @@
 //! Called by `runtime`; `batch` holds the statement, `lane` the loop.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -126,7 +127,7 @@ struct Job {
 /// A handle to the lanes. Dropping it without [`Writer::close`] lets the lanes finish what is queued on their own.
 pub struct Writer {
     lanes: Vec<mpsc::UnboundedSender<Job>>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
     closing: watch::Sender<bool>,
 }
 
@@ -148,7 +149,7 @@ impl Writer {
             tasks.push(tokio::spawn(lane.run(rx)));
             lanes.push(tx);
         }
-        Self { lanes, tasks, closing }
+        Self { lanes, tasks: Mutex::new(tasks), closing }
     }
 
     /// Queues a change. Never blocks: how much may be queued is for the caller to bound. `answer` is called in any case,
@@ -167,11 +168,11 @@ impl Writer {
     }
 
     /// Writes what is queued and ends the lanes. While Postgres is away nothing is waited for: what could not be written
-    /// is answered [`Committed::Closed`].
-    pub async fn close(self) {
-        let Self { lanes, tasks, closing } = self;
-        let _ = closing.send(true);
-        drop(lanes);
+    /// is answered [`Committed::Closed`], as is every change from then on.
+    pub async fn close(&self) {
+        // A watch without receivers: the lanes have ended already.
+        let _ = self.closing.send(true);
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             // A lane that panicked has dropped its answers; there is nothing left to wait for.
             let _ = task.await;

@@ -1,0 +1,70 @@
+//! Rows that another program made (version 0), taken over from where they stand.
+
+use super::Rejected;
+use super::moves::Moves;
+use crate::domain::execution::{Execution, Status};
+use crate::domain::flow::Flow;
+use crate::domain::send::SendStatus;
+
+/// Whether a row needs [`Trigger::Adopted`](crate::domain::trigger::Trigger::Adopted) before it can run. A row as
+/// `initialize_execution_state` makes it does not.
+pub fn needs_mending(execution: &Execution, flow: &Flow) -> bool {
+    execution.version == 0
+        && match execution.status {
+            Status::Completed | Status::Failed => false,
+            Status::Paused => execution.paused_status.is_none(),
+            Status::Executing => execution.open_send.is_none(),
+            Status::Pending => execution.next_execution_at.is_none() || flow.step(execution.current_step).is_none(),
+            Status::WaitingTrigger => {
+                execution.next_execution_at.is_none()
+                    || execution.next_check_at.is_none()
+                    || execution.waiting_for_trigger.is_none()
+                    || flow.step(execution.current_step).is_none()
+            }
+        }
+}
+
+/// Gives the row what it lacks: a wake-up, or a send to be settled.
+pub(super) fn mend(m: &mut Moves<'_>) -> Result<(), Rejected> {
+    m.unless_final()?;
+    let mut before = m.next.clone();
+    before.version -= 1;
+    if !needs_mending(&before, m.flow) {
+        return Err(Rejected::NothingToMend);
+    }
+    if m.next.status == Status::Paused {
+        m.next.paused_status =
+            Some(if m.next.waiting_for_trigger.is_some() { Status::WaitingTrigger } else { Status::Pending });
+        m.while_unpaused(mend_unpaused);
+    } else {
+        mend_unpaused(m);
+    }
+    Ok(())
+}
+
+fn mend_unpaused(m: &mut Moves<'_>) {
+    m.next.current_step = m.next.current_step.max(1);
+    let Some(step) = m.current() else { return m.execute() };
+    match m.next.status {
+        // The old orchestrator may or may not have sent it: a send of ours in `unknown` makes the channel read back
+        // from the provider before anything is sent.
+        Status::Executing if step.action.channel().is_some() => m.send(step, SendStatus::Unknown),
+        Status::Executing => {
+            m.next.status = Status::Pending;
+            m.next.next_execution_at = Some(m.now);
+        }
+        Status::WaitingTrigger => {
+            let wait = m.wait();
+            m.next.waiting_for_trigger.get_or_insert(wait.trigger);
+            m.next.next_check_at.get_or_insert(m.now + wait.check_every);
+            m.next.next_execution_at.get_or_insert(m.now + wait.timeout);
+            if m.next.trigger_max_checks == 0 {
+                m.next.trigger_max_checks = wait.max_checks;
+            }
+        }
+        Status::Pending => {
+            m.next.next_execution_at.get_or_insert(m.now);
+        }
+        Status::Completed | Status::Failed | Status::Paused => {}
+    }
+}

@@ -1,0 +1,156 @@
+//! What a send's outcome does to its execution.
+
+use super::moves::Moves;
+use super::{FinishSend, Rejected};
+use crate::domain::execution::{ConnectionStatus, Status};
+use crate::domain::id::SendId;
+use crate::domain::retry;
+use crate::domain::send::{Action, FailureClass, SendOutcome, SendStatus};
+
+/// Handles [`SendOutcome`] of the open send. While paused, the execution goes on underneath and stays paused.
+pub(super) fn finish(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) -> Result<(), Rejected> {
+    if m.next.open_send != Some(send) {
+        return Err(Rejected::Late);
+    }
+    if m.next.status.is_final() {
+        after_the_end(m, send, outcome);
+        return Ok(());
+    }
+    let underneath = if m.next.status == Status::Paused { m.next.paused_status } else { Some(m.next.status) };
+    if underneath != Some(Status::Executing) {
+        return Err(Rejected::Late);
+    }
+    m.while_unpaused(|m| settle(m, send, outcome));
+    Ok(())
+}
+
+fn settle(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
+    let Some(step) = m.current() else { return };
+    let mut row = FinishSend { send, status: SendStatus::Sent, parked: false, class: None, error: None };
+    match outcome {
+        SendOutcome::Sent => {
+            m.next.open_send = None;
+            record(m, step.action);
+            m.succeeded(step);
+        }
+        SendOutcome::Failed { class, error } => {
+            row.status = SendStatus::Failed;
+            row.class = Some(*class);
+            row.error = Some(error.clone());
+            match class {
+                FailureClass::AlreadyDone => {
+                    m.next.open_send = None;
+                    if step.action == Action::SendLinkedinCr {
+                        m.next.linkedin.connection_status = Some(ConnectionStatus::Accepted);
+                    }
+                    m.next.last_executed_at = Some(m.now);
+                    m.succeeded(step);
+                }
+                FailureClass::RetryLater => {
+                    m.error(error);
+                    m.next.open_send = None;
+                    if m.next.attempt >= retry::ATTEMPTS_MAX {
+                        m.step_failed(step);
+                    } else {
+                        let wait = retry::backoff(m.next.id, m.next.current_step, m.next.attempt);
+                        m.next.status = Status::Pending;
+                        m.next.next_execution_at = Some(m.now + wait);
+                    }
+                }
+                // The account's trouble, not the prospect's: it keeps its place, with the same send.
+                FailureClass::AccountQuota | FailureClass::AccountBroken => {
+                    row.status = SendStatus::Pending;
+                    m.next.last_error = Some(error.clone());
+                }
+                FailureClass::RecipientPermanent | FailureClass::Rejected => {
+                    m.error(error);
+                    m.next.open_send = None;
+                    m.step_failed(step);
+                }
+            }
+        }
+        SendOutcome::Unknown { error } => {
+            row.status = SendStatus::Unknown;
+            row.error = Some(error.clone());
+            m.next.last_error = Some(error.clone());
+        }
+        SendOutcome::NotSent => row.status = SendStatus::Pending,
+        SendOutcome::Unresolved { error } => {
+            row.status = SendStatus::Unknown;
+            row.parked = true;
+            row.error = Some(error.clone());
+            m.error(error);
+        }
+    }
+    m.finish_send(row);
+}
+
+/// The execution ended while the provider was being called: what was sent is recorded, what was not is not sent any more.
+fn after_the_end(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
+    let mut row = FinishSend { send, status: SendStatus::Cancelled, parked: false, class: None, error: None };
+    match outcome {
+        SendOutcome::Sent => {
+            row.status = SendStatus::Sent;
+            m.next.open_send = None;
+            // The step of this send is not known any more from the position; its channel facts are what counts.
+            if let Some(action) = action_of(m, send) {
+                record(m, action);
+            }
+        }
+        SendOutcome::Failed { class, error } => {
+            m.next.open_send = None;
+            row.class = Some(*class);
+            row.error = Some(error.clone());
+            if !matches!(class, FailureClass::AccountQuota | FailureClass::AccountBroken) {
+                row.status = SendStatus::Failed;
+            }
+        }
+        SendOutcome::NotSent => m.next.open_send = None,
+        SendOutcome::Unknown { error } => {
+            row.status = SendStatus::Unknown;
+            row.error = Some(error.clone());
+        }
+        SendOutcome::Unresolved { error } => {
+            row.status = SendStatus::Unknown;
+            row.parked = true;
+            row.error = Some(error.clone());
+        }
+    }
+    m.finish_send(row);
+}
+
+/// The action of a send of this execution, found by deriving the ids of every step again: a final execution's position no
+/// longer tells which step its last send was for.
+fn action_of(m: &Moves<'_>, send: SendId) -> Option<Action> {
+    (1..=m.flow.len()).find_map(|position| {
+        (1..=retry::ATTEMPTS_MAX)
+            .any(|attempt| SendId::derive(m.next.id, position, attempt, m.next.send_sequence) == send)
+            .then(|| m.flow.step(position).map(|s| s.action))
+            .flatten()
+    })
+}
+
+/// The channel's facts after a send.
+fn record(m: &mut Moves<'_>, action: Action) {
+    let now = Some(m.now);
+    let next = &mut m.next;
+    next.last_executed_at = now;
+    match action {
+        Action::SendLinkedinCr => {
+            next.linkedin.connection_status.get_or_insert(ConnectionStatus::Pending);
+        }
+        Action::SendLinkedinMessage => {
+            next.linkedin.message_count = next.linkedin.message_count.saturating_add(1);
+            next.linkedin.last_message_at = now;
+        }
+        Action::SendEmail => {
+            next.email.sent_count = next.email.sent_count.saturating_add(1);
+            next.email.last_sent_at = now;
+        }
+        Action::SendWhatsapp => {
+            next.whatsapp.sent_count = next.whatsapp.sent_count.saturating_add(1);
+            next.whatsapp.last_sent_at = now;
+        }
+        Action::Wait => {}
+    }
+}

@@ -1,0 +1,224 @@
+//! The actor of one sending account: strictly one send in flight.
+//!
+//! It decides when the account acts and on which send; [`dispatch`](super::dispatch) carries one job out in a task that
+//! reports back, so that the actor stays prompt. What it knows of sends are hints: each job reads the row first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::dispatch;
+use super::shared::{SendHint, Shared};
+use crate::domain::account::{Account, AccountStatus};
+use crate::domain::id::SendId;
+use crate::domain::time::Timestamp;
+use crate::store::send as rows;
+
+/// Wait before looking again while a provider call of an earlier incarnation is still running.
+const PREDECESSOR_WAIT: Duration = Duration::from_millis(100);
+
+/// See the module's text.
+pub(super) struct ChannelActor;
+
+/// What a channel is told.
+pub(super) enum ChannelMessage {
+    /// A send may be waiting.
+    Hint(SendHint),
+    /// The job in flight has ended.
+    Report(Report),
+    /// Look for something to do.
+    Wake,
+    /// The account's row changed.
+    Account(Arc<Account>),
+    /// What held sends back may be over.
+    Release,
+    /// Answer when nothing is in flight any more; start nothing.
+    Drain(oneshot::Sender<()>),
+}
+
+/// A send this channel knows of, and how often it has read back for it.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) hint: SendHint,
+    /// Reads back that found nothing.
+    pub(super) absent: u32,
+    /// Reads back that failed.
+    pub(super) unreadable: u32,
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// The send needs this channel no more.
+    Gone(SendId),
+    /// To be looked at again then.
+    Later(Job, Timestamp),
+    /// To be looked at again when the campaign or the account changes.
+    Held(Job),
+    /// The account rests until then; the send keeps its place.
+    Rest(Job, Timestamp),
+    /// The send is done, and the account rests until then.
+    Done(SendId, Option<Timestamp>),
+}
+
+/// The state of a channel.
+pub(super) struct Line {
+    shared: Arc<Shared>,
+    account: Arc<Account>,
+    /// Jobs by the time from which they may run, then by arrival.
+    queue: BTreeMap<(Timestamp, u64), Job>,
+    /// Where a send stands in the queue; also what is in flight and held, so that a repeated hint adds nothing.
+    known: HashMap<SendId, (Timestamp, u64)>,
+    held: Vec<Job>,
+    arrivals: u64,
+    in_flight: bool,
+    rest_until: Option<Timestamp>,
+    alarm: Option<AbortHandle>,
+    drained: Option<oneshot::Sender<()>>,
+}
+
+impl Actor for ChannelActor {
+    type Msg = ChannelMessage;
+    type State = Line;
+    type Arguments = (Arc<Shared>, Arc<Account>, Vec<rows::OpenSend>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        (shared, account, open): Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let mut line = Line {
+            shared,
+            account,
+            queue: BTreeMap::new(),
+            known: HashMap::new(),
+            held: Vec::new(),
+            arrivals: 0,
+            in_flight: false,
+            rest_until: None,
+            alarm: None,
+            drained: None,
+        };
+        for send in open {
+            line.hint((send.workspace, send.id));
+        }
+        let _ = myself.cast(ChannelMessage::Wake);
+        Ok(line)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        line: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ChannelMessage::Hint(hint) => line.hint(hint),
+            ChannelMessage::Report(report) => line.report(report),
+            ChannelMessage::Wake => {}
+            ChannelMessage::Account(account) => {
+                line.account = account;
+                line.release();
+            }
+            ChannelMessage::Release => line.release(),
+            ChannelMessage::Drain(answer) => line.drained = Some(answer),
+        }
+        line.advance(&myself);
+        Ok(())
+    }
+}
+
+impl Line {
+    fn hint(&mut self, hint: SendHint) {
+        if !self.known.contains_key(&hint.1) {
+            let now = self.shared.clock.now();
+            self.put(Job { hint, absent: 0, unreadable: 0 }, now);
+        }
+    }
+
+    fn put(&mut self, job: Job, at: Timestamp) {
+        self.arrivals += 1;
+        let key = (at, self.arrivals);
+        self.known.insert(job.hint.1, key);
+        self.queue.insert(key, job);
+    }
+
+    fn release(&mut self) {
+        let now = self.shared.clock.now();
+        for job in std::mem::take(&mut self.held) {
+            self.put(job, now);
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        self.in_flight = false;
+        match report {
+            Report::Gone(send) => {
+                self.known.remove(&send);
+            }
+            Report::Later(job, at) => self.put(job, at),
+            Report::Held(job) => self.held.push(job),
+            Report::Rest(job, until) => {
+                self.rest_until = self.rest_until.max(Some(until));
+                self.put(job, until);
+            }
+            Report::Done(send, rest) => {
+                self.known.remove(&send);
+                self.rest_until = self.rest_until.max(rest);
+            }
+        }
+    }
+
+    /// Starts the next job if the account may act now, else sets the alarm for when it may.
+    fn advance(&mut self, myself: &ActorRef<ChannelMessage>) {
+        if self.in_flight {
+            return;
+        }
+        if let Some(drained) = self.drained.take() {
+            let _ = drained.send(());
+            return;
+        }
+        if self.account.status != AccountStatus::Active || self.shared.is_draining() {
+            return;
+        }
+        let Some((&(ready, _), _)) = self.queue.first_key_value() else { return };
+        let now = self.shared.clock.now();
+        let at = self.rest_until.map_or(ready, |rest| rest.max(ready));
+        if at > now {
+            return self.alarm(myself, at);
+        }
+        if self.shared.in_flight.contains_key(&self.account.id) {
+            // The call of a crashed predecessor is still running: never two at once.
+            return self.alarm_in(myself, PREDECESSOR_WAIT);
+        }
+        let Some((_, job)) = self.queue.pop_first() else { return };
+        self.in_flight = true;
+        dispatch::start(Arc::clone(&self.shared), Arc::clone(&self.account), job, myself.clone());
+    }
+
+    fn alarm(&mut self, myself: &ActorRef<ChannelMessage>, at: Timestamp) {
+        let (clock, myself) = (self.shared.clock.clone(), myself.clone());
+        self.set_alarm(async move {
+            clock.sleep_until(at).await;
+            let _ = myself.cast(ChannelMessage::Wake);
+        });
+    }
+
+    fn alarm_in(&mut self, myself: &ActorRef<ChannelMessage>, wait: Duration) {
+        let myself = myself.clone();
+        self.set_alarm(async move {
+            tokio::time::sleep(wait).await;
+            let _ = myself.cast(ChannelMessage::Wake);
+        });
+    }
+
+    fn set_alarm(&mut self, sleeper: impl Future<Output = ()> + Send + 'static) {
+        if let Some(alarm) = self.alarm.replace(tokio::spawn(sleeper).abort_handle()) {
+            alarm.abort();
+        }
+    }
+}

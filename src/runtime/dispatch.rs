@@ -1,0 +1,319 @@
+//! One job of a channel: reads the send's row and does what its status asks for.
+//!
+//! `pending`: render, claim (no committed claim, no provider call), call, deliver the outcome. `dispatching`: a crash's, so
+//! its outcome is unknown. `unknown`: read back from the provider. Runs in a task of its own and reports to the channel.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ractor::ActorRef;
+use serde_json::Value;
+
+use super::channel::{ChannelMessage, Job, Report};
+use super::shared::Shared;
+use super::work::{SendDetails, Work};
+use super::{Delivery, deliver_internal, settle};
+use crate::domain::account::Account;
+use crate::domain::id::AccountId;
+use crate::domain::retry;
+use crate::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
+use crate::domain::template;
+use crate::domain::time::Timestamp;
+use crate::domain::trigger::Trigger;
+use crate::provider::{Recipient, SendFailure, SendRequest};
+use crate::store::send::{self as rows, Claim, ClaimResult, Dispatch};
+use crate::telemetry;
+
+/// Wait before a job is tried again whose database read failed.
+const DATABASE_WAIT: Duration = Duration::from_millis(250);
+/// Wait before a busy gate is looked at again.
+const GATE_WAIT: Duration = Duration::from_millis(250);
+/// How long an account rests when the provider says its quota is used up.
+const QUOTA_REST: Duration = Duration::from_secs(24 * 3600);
+
+/// Starts the job; the channel gets a [`Report`] whatever happens, also when the task panics.
+pub(super) fn start(shared: Arc<Shared>, account: Arc<Account>, job: Job, channel: ActorRef<ChannelMessage>) {
+    shared.in_flight.insert(account.id, job.hint.1);
+    let guard = Guard { shared: Arc::clone(&shared), account: account.id };
+    tokio::spawn(async move {
+        let retry = job.clone();
+        let work = tokio::spawn({
+            let (shared, account) = (Arc::clone(&shared), Arc::clone(&account));
+            async move { run(&shared, &account, job).await }
+        });
+        let report = work.await.unwrap_or_else(|panic| {
+            tracing::error!(send.id = %retry.hint.1, %panic, "a send's task crashed; its row will be looked at again");
+            let at = shared.clock.now() + Duration::from_secs(1);
+            Report::Later(retry, at)
+        });
+        drop(guard);
+        let _ = channel.cast(ChannelMessage::Report(report));
+    });
+}
+
+/// Says that a provider call of this account may be running.
+struct Guard {
+    shared: Arc<Shared>,
+    account: AccountId,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.shared.in_flight.remove(&self.account);
+    }
+}
+
+async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
+    let row = match rows::load_for_dispatch(&shared.pool, &[job.hint]).await {
+        Ok(mut found) => found.pop(),
+        Err(error) => {
+            tracing::warn!(send.id = %job.hint.1, %error, "cannot read a send; trying again");
+            tokio::time::sleep(DATABASE_WAIT).await;
+            return Report::Later(job, shared.clock.now());
+        }
+    };
+    let Some(row) = row else { return Report::Gone(job.hint.1) };
+    match row.send.status {
+        SendStatus::Pending => dispatch(shared, account, job, &row).await,
+        SendStatus::Dispatching => {
+            let error = "the process ended during the provider call".to_owned();
+            finish(shared, account, &row, SendOutcome::Unknown { error }, Receipt::default(), None).await;
+            settle::read_back(shared, account, job, &row).await
+        }
+        SendStatus::Unknown if row.send.parked => Report::Gone(job.hint.1),
+        SendStatus::Unknown => settle::read_back(shared, account, job, &row).await,
+        SendStatus::Sent | SendStatus::Failed | SendStatus::Cancelled => Report::Gone(job.hint.1),
+    }
+}
+
+async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispatch) -> Report {
+    let now = shared.clock.now();
+    let send = job.hint.1;
+    if let Ok(flow) = shared.roster.flow(row.send.campaign, row.send.flow_version).await
+        && let Some(open) = flow.window.as_ref().map(|w| w.next_open(now))
+        && open > now
+    {
+        return Report::Later(job, open);
+    }
+    let request = match request(shared, account, row).await {
+        Ok(request) => request,
+        Err(error) => {
+            let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
+            finish(shared, account, row, outcome, Receipt::default(), None).await;
+            return Report::Gone(send);
+        }
+    };
+    let Some(provider) = shared.providers.get(&account.provider).cloned() else {
+        tracing::error!(account.id = %account.id, provider = account.provider, "no such provider is configured");
+        return Report::Held(job);
+    };
+    let claim = Claim {
+        workspace: row.send.workspace,
+        send,
+        created_at: row.send.created_at,
+        account: account.id,
+        account_shard: account.id.shard(),
+        recipient: recipient_json(&request.recipient),
+        subject: request.subject.clone(),
+        body: request.body.clone(),
+        at: now,
+    };
+    let claimed = match rows::claim(&shared.pool, &shared.lease, &[claim]).await {
+        Ok(outcomes) => outcomes.into_iter().next().map(|o| o.result),
+        Err(error) => {
+            // The claim may have been committed: the row tells.
+            tracing::warn!(send.id = %send, %error, "cannot claim a send; looking at its row again");
+            tokio::time::sleep(DATABASE_WAIT).await;
+            return Report::Later(job, shared.clock.now());
+        }
+    };
+    match claimed {
+        Some(ClaimResult::Claimed { .. }) => {}
+        Some(ClaimResult::GateResting { until }) => return Report::Rest(job, until),
+        Some(ClaimResult::GateBusy) => {
+            tokio::time::sleep(GATE_WAIT).await;
+            return Report::Later(job, shared.clock.now());
+        }
+        Some(ClaimResult::CampaignInactive | ClaimResult::AccountNotActive) => return Report::Held(job),
+        // Cancelled, or its execution is paused: resuming hints again.
+        Some(ClaimResult::NotPending | ClaimResult::LeaseLost) | None => return Report::Gone(send),
+    }
+
+    let started = Instant::now();
+    let result = provider.send(&request).await;
+    metrics::histogram!(telemetry::PROVIDER_SECONDS, "channel" => account.channel.as_str())
+        .record(started.elapsed().as_secs_f64());
+    let now = shared.clock.now();
+    let gap = (account.min_gap_ms > 0).then(|| now + Duration::from_millis(u64::from(account.min_gap_ms)));
+    let (outcome, receipt) = match result {
+        Ok(receipt) => (SendOutcome::Sent, receipt),
+        Err(SendFailure::Refused { class, code, message, learnt }) => {
+            (SendOutcome::Failed { class, error: format!("{code}: {message}") }, learnt)
+        }
+        Err(SendFailure::Unknown { message, learnt }) => (SendOutcome::Unknown { error: message }, learnt),
+    };
+    metrics::counter!(telemetry::SENDS, "channel" => account.channel.as_str(), "outcome" => outcome.as_str())
+        .increment(1);
+    let rest = match &outcome {
+        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Some(now + QUOTA_REST),
+        SendOutcome::Failed { class: FailureClass::RetryLater, .. } => {
+            Some(now + retry::backoff(row.send.execution, row.send.step, 1)).max(gap)
+        }
+        SendOutcome::Sent
+        | SendOutcome::Failed { .. }
+        | SendOutcome::Unknown { .. }
+        | SendOutcome::NotSent
+        | SendOutcome::Unresolved { .. } => gap,
+    };
+    finish(shared, account, row, outcome.clone(), receipt, rest).await;
+    match outcome {
+        SendOutcome::Failed { class: FailureClass::AccountBroken, error } => {
+            halt(shared, account, &error).await;
+            Report::Held(job)
+        }
+        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Report::Rest(job, now + QUOTA_REST),
+        SendOutcome::Unknown { .. } => Report::Later(job, settle::first_read(shared, row.send.action, now)),
+        SendOutcome::Sent | SendOutcome::Failed { .. } | SendOutcome::NotSent | SendOutcome::Unresolved { .. } => {
+            Report::Done(send, rest)
+        }
+    }
+}
+
+/// Hands the outcome to the execution. One that wants it no more (it was restarted elsewhere) does not keep the send's row
+/// from being closed.
+pub(super) async fn finish(
+    shared: &Arc<Shared>,
+    account: &Account,
+    row: &Dispatch,
+    outcome: SendOutcome,
+    receipt: Receipt,
+    rest_until: Option<Timestamp>,
+) {
+    let details = SendDetails { account: account.id, receipt, rest_until };
+    let trigger = Trigger::SendFinished { send: row.send.id, outcome: outcome.clone() };
+    loop {
+        let work = Work::Trigger(trigger.clone(), Some(Box::new(details.clone())));
+        let why = match deliver_internal(shared, row.send.execution, work).await {
+            Ok(Delivery::Applied { .. }) => return,
+            Ok(Delivery::Rejected { reason }) => reason.to_owned(),
+            Err(super::DeliverError::Stopping) => return,
+            Err(super::DeliverError::Busy) => {
+                tokio::time::sleep(DATABASE_WAIT).await;
+                continue;
+            }
+            Err(error @ (super::DeliverError::NotFound(_) | super::DeliverError::Unrunnable(..))) => error.to_string(),
+        };
+        tracing::info!(send.id = %row.send.id, execution.id = %row.send.execution, outcome = outcome.as_str(), why,
+            "the execution does not take this outcome; recording it on the send alone");
+        let key = (row.send.workspace, row.send.id);
+        match rows::close_orphan(&shared.pool, key, &outcome, &details.receipt, shared.clock.now()).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(send.id = %row.send.id, %error, "cannot record an outcome; trying again");
+                tokio::time::sleep(DATABASE_WAIT).await;
+            }
+        }
+    }
+}
+
+async fn halt(shared: &Arc<Shared>, account: &Account, reason: &str) {
+    tracing::error!(account.id = %account.id, reason, "the account is halted until it is reconnected");
+    if let Err(error) = rows::halt_account(&shared.pool, account.workspace, account.id, reason).await {
+        tracing::error!(account.id = %account.id, %error, "cannot record that an account is halted");
+    }
+    shared.roster_changed.notify_one();
+}
+
+/// What is handed to the provider: the row's texts once it has been claimed, else the flow's, rendered now.
+pub(super) async fn request(shared: &Shared, account: &Account, row: &Dispatch) -> Result<SendRequest, String> {
+    let recipient = recipient(row);
+    if row.dispatch_count > 0 {
+        let (subject, body) = (row.subject.clone(), row.body.clone());
+        return Ok(request_of(account, row, recipient, subject, body));
+    }
+    let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await.map_err(|e| e.to_string())?;
+    let step = flow.step(row.send.step).ok_or_else(|| format!("the flow has no step {}", row.send.step))?;
+    let variables = variables(&row.prospect);
+    let render = |what: &str, text: &Option<String>| {
+        text.as_deref()
+            .map(|t| template::render(t, &variables))
+            .transpose()
+            .map_err(|e| format!("cannot render the {what} of step `{}`: {e}", step.id))
+    };
+    let subject = step
+        .subject
+        .as_deref()
+        .map(|t| template::render_line(t, &variables))
+        .transpose()
+        .map_err(|e| format!("cannot render the subject of step `{}`: {e}", step.id))?;
+    Ok(request_of(account, row, recipient, subject, render("message", &step.message)?))
+}
+
+fn request_of(
+    account: &Account,
+    row: &Dispatch,
+    recipient: Recipient,
+    subject: Option<String>,
+    body: Option<String>,
+) -> SendRequest {
+    SendRequest {
+        send: row.send.id,
+        provider_account_id: account.provider_account_id.clone(),
+        action: row.send.action,
+        recipient,
+        subject,
+        body,
+    }
+}
+
+fn text(prospect: &Value, keys: &[&str]) -> Option<String> {
+    keys.iter().find_map(|key| prospect.get(*key)?.as_str().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned))
+}
+
+/// Column names differ between databases that are taken over: the usual ones are tried in order.
+fn recipient(row: &Dispatch) -> Recipient {
+    let prospect = &row.prospect;
+    Recipient {
+        name: name(prospect),
+        linkedin: text(prospect, &["linkedin_url", "linkedin_profile_url", "linkedin", "linkedin_id"]),
+        email: text(prospect, &["email", "email_address"]),
+        phone: text(prospect, &["phone", "phone_number", "whatsapp"]),
+        recipient_id: row.learnt.recipient_id.clone(),
+        chat_id: row.learnt.chat_id.clone(),
+    }
+}
+
+fn name(prospect: &Value) -> Option<String> {
+    text(prospect, &["name", "full_name"]).or_else(|| {
+        let parts: Vec<String> =
+            [text(prospect, &["first_name"]), text(prospect, &["last_name"])].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
+    })
+}
+
+/// The prospect's row as template variables, with the names templates may use whatever the columns are called.
+fn variables(prospect: &Value) -> Value {
+    let mut variables = prospect.clone();
+    if let Some(object) = variables.as_object_mut() {
+        if !object.get("name").is_some_and(Value::is_string)
+            && let Some(name) = name(prospect)
+        {
+            object.insert("name".into(), name.into());
+        }
+        for (alias, column) in [("company", "company_name"), ("company_name", "company")] {
+            if object.get(alias).is_none_or(Value::is_null)
+                && let Some(value) = object.get(column).cloned()
+            {
+                object.insert(alias.into(), value);
+            }
+        }
+    }
+    variables
+}
+
+fn recipient_json(recipient: &Recipient) -> Value {
+    serde_json::json!({
+        "linkedin": recipient.linkedin, "email": recipient.email, "phone": recipient.phone,
+        "recipient_id": recipient.recipient_id, "chat_id": recipient.chat_id,
+    })
+}

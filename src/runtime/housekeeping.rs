@@ -1,0 +1,188 @@
+//! Background loops: rows of other programs, changes of campaigns and accounts, the lease, the wall clock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use ractor::Actor;
+
+use super::channel::{ChannelActor, ChannelMessage};
+use super::shard::ShardMessage;
+use super::shared::Shared;
+use crate::domain::account::Account;
+use crate::domain::id::CampaignId;
+use crate::store::{self, execution, migrate, send};
+use crate::telemetry;
+
+/// Poll for arrivals, in case a notification was lost.
+const ARRIVALS_POLL: Duration = Duration::from_secs(2);
+/// Arrivals taken in one go.
+const ARRIVALS_BATCH: i64 = 10_000;
+/// Poll for campaigns and accounts that somebody changed in the tables.
+const ROSTER_POLL: Duration = Duration::from_secs(5);
+/// How often the wall clock is compared with the monotonic one.
+const CLOCK_CHECK: Duration = Duration::from_secs(1);
+/// A difference that counts as a jump.
+const CLOCK_JUMP: Duration = Duration::from_secs(2);
+/// How often partitions are looked after.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// Months for which partitions exist in advance.
+const PARTITIONS_AHEAD: u32 = 12;
+/// Pause before a crashed channel actor is replaced.
+const CHANNEL_RESTART_WAIT: Duration = Duration::from_millis(200);
+
+/// Notifications of arrivals become hints; the poll is in [`arrivals`].
+pub(super) async fn listen(shared: Arc<Shared>) {
+    let mut listener = loop {
+        match execution::listen(&shared.pool).await {
+            Ok(listener) => break listener,
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for arrivals; polling until it works");
+                tokio::time::sleep(ARRIVALS_POLL).await;
+            }
+        }
+    };
+    while listener.recv().await.is_ok() {
+        shared.arrivals.notify_one();
+    }
+}
+
+/// Picks up rows that other programs (and our own uploads) have made.
+pub(super) async fn arrivals(shared: Arc<Shared>) {
+    loop {
+        let _ = tokio::time::timeout(ARRIVALS_POLL, shared.arrivals.notified()).await;
+        if shared.is_draining() {
+            return;
+        }
+        loop {
+            match execution::take_arrivals(&shared.pool, ARRIVALS_BATCH).await {
+                Ok(ids) if ids.is_empty() => break,
+                // The row tells whether its campaign is active: an actor of a draft campaign just waits.
+                Ok(ids) => ids.into_iter().for_each(|id| shared.to_shard(id, ShardMessage::Activate(id))),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for arrivals; trying again");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the copy of campaigns and accounts true.
+pub(super) async fn roster(shared: Arc<Shared>) {
+    loop {
+        let _ = tokio::time::timeout(ROSTER_POLL, shared.roster_changed.notified()).await;
+        if shared.is_draining() {
+            return;
+        }
+        if let Err(error) = refresh(&shared).await {
+            tracing::warn!(%error, "cannot read campaigns and accounts; trying again");
+        }
+    }
+}
+
+/// Reads campaigns and accounts once and acts on what changed.
+pub(super) async fn refresh(shared: &Arc<Shared>) -> Result<(), store::Error> {
+    let changes = shared.roster.refresh(None).await?;
+    for account in &changes.accounts {
+        let channel = shared.channels.get(&account.id).map(|c| c.clone());
+        match channel {
+            Some(channel) => {
+                let _ = channel.cast(ChannelMessage::Account(Arc::clone(account)));
+            }
+            None => start_channel(shared, Arc::clone(account)).await?,
+        }
+    }
+    for campaign in &changes.activated {
+        activate(shared, *campaign).await?;
+    }
+    if !changes.accounts.is_empty() || !changes.activated.is_empty() {
+        release(shared);
+    }
+    Ok(())
+}
+
+/// Everybody of a campaign that has become active.
+async fn activate(shared: &Arc<Shared>, campaign: CampaignId) -> Result<(), store::Error> {
+    for id in execution::open_of_campaign(&shared.pool, campaign).await? {
+        shared.to_shard(id, ShardMessage::Activate(id));
+    }
+    Ok(())
+}
+
+/// What was held back may go on.
+fn release(shared: &Shared) {
+    for shard in shared.shards.get().into_iter().flatten() {
+        let _ = shard.cast(ShardMessage::Release);
+    }
+    for channel in &shared.channels {
+        let _ = channel.cast(ChannelMessage::Release);
+    }
+}
+
+/// Starts the channel actor of an account with what is open for it, and watches over it.
+pub(super) async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>) -> Result<(), store::Error> {
+    let open = send::open_sends(&shared.pool, Some(&[account.id])).await?;
+    let id = account.id;
+    match ChannelActor::spawn(None, ChannelActor, (Arc::clone(shared), account, open)).await {
+        Ok((actor, ended)) => {
+            shared.channels.insert(id, actor);
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move {
+                let _ = ended.await;
+                if shared.is_draining() {
+                    return;
+                }
+                tracing::error!(account.id = %id, "a channel actor ended; starting it again from the table");
+                metrics::counter!(telemetry::ACTOR_RESTARTS).increment(1);
+                shared.channels.remove(&id);
+                tokio::time::sleep(CHANNEL_RESTART_WAIT).await;
+                replace_channel(&shared, id).await;
+            });
+        }
+        Err(error) => tracing::error!(account.id = %id, %error, "cannot start a channel actor"),
+    }
+    Ok(())
+}
+
+fn replace_channel(shared: &Arc<Shared>, id: crate::domain::id::AccountId) -> futures_util::future::BoxFuture<'_, ()> {
+    Box::pin(async move {
+        while let Some(account) = shared.roster.accounts().iter().find(|a| a.id == id).cloned() {
+            match start_channel(shared, account).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(account.id = %id, %error, "cannot read the sends of an account"),
+            }
+            tokio::time::sleep(CHANNEL_RESTART_WAIT).await;
+        }
+    })
+}
+
+/// Samples what is only known by looking, keeps partitions ahead, and notices jumps of the wall clock.
+pub(super) async fn watch(shared: Arc<Shared>) {
+    let (mut wall, mut real) = (shared.clock.now(), Instant::now());
+    let mut partitions = Instant::now();
+    while !shared.is_draining() {
+        tokio::time::sleep(CLOCK_CHECK).await;
+        #[expect(clippy::cast_precision_loss, reason = "a gauge of a count")]
+        metrics::gauge!(telemetry::RESIDENTS).set(shared.residents.load(Relaxed) as f64);
+        let (now, elapsed) = (shared.clock.now(), real.elapsed());
+        let expected = wall + elapsed.mul_f64(shared.clock.scale());
+        let off = shared.clock.real(now.since(expected).max(expected.since(now)));
+        if off > CLOCK_JUMP {
+            tracing::warn!(jump_seconds = off.as_secs(), "the wall clock jumped; all timers are armed anew");
+            for shard in shared.shards.get().into_iter().flatten() {
+                let _ = shard.cast(ShardMessage::Rearm);
+            }
+            for channel in &shared.channels {
+                let _ = channel.cast(ChannelMessage::Wake);
+            }
+        }
+        (wall, real) = (now, Instant::now());
+        if partitions.elapsed() > PARTITIONS_EVERY {
+            partitions = Instant::now();
+            if let Err(error) = migrate::ensure_partitions(&shared.pool, now, PARTITIONS_AHEAD).await {
+                tracing::warn!(%error, "cannot make next months' partitions; the default partition takes their rows");
+            }
+        }
+    }
+}

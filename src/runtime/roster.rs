@@ -1,0 +1,193 @@
+//! Campaigns, flows and accounts in memory. The rows are the truth; this copy is refreshed on a hint and every few seconds.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use dashmap::DashMap;
+
+use crate::domain::account::{Account, AccountStatus, Channel};
+use crate::domain::execution::Execution;
+use crate::domain::flow::{self, Flow};
+use crate::domain::id::{AccountId, CampaignId, WorkspaceId};
+use crate::store::{self, Pool, roster as rows};
+
+/// A campaign that actors share.
+#[derive(Debug)]
+pub(super) struct Campaign {
+    pub(super) workspace: WorkspaceId,
+    active: AtomicBool,
+    /// 0 until the flow could be taken over.
+    version: AtomicI32,
+    accounts: RwLock<Option<Vec<AccountId>>>,
+}
+
+impl Campaign {
+    /// Whether time moves for its prospects.
+    pub(super) fn is_active(&self) -> bool {
+        self.active.load(Relaxed)
+    }
+}
+
+/// What a refresh found.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Campaigns that are active now and were not (or were not known).
+    pub(super) activated: Vec<CampaignId>,
+    /// Accounts that are new or different.
+    pub(super) accounts: Vec<Arc<Account>>,
+}
+
+/// Why an execution cannot get its flow.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FlowError {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("{0}")]
+    Unrunnable(String),
+}
+
+/// The runtime's copy.
+#[derive(Debug)]
+pub(super) struct Roster {
+    pool: Pool,
+    campaigns: DashMap<CampaignId, Arc<Campaign>>,
+    flows: DashMap<(CampaignId, i32), Arc<Flow>>,
+    accounts: RwLock<Arc<Vec<Arc<Account>>>>,
+}
+
+impl Roster {
+    pub(super) fn new(pool: Pool) -> Self {
+        Self { pool, campaigns: DashMap::new(), flows: DashMap::new(), accounts: RwLock::default() }
+    }
+
+    /// Reads campaigns (all, or one) and accounts again.
+    pub(super) async fn refresh(&self, only: Option<CampaignId>) -> Result<Changes, store::Error> {
+        let mut changes = Changes::default();
+        for row in rows::campaigns(&self.pool, only).await? {
+            let version = match (row.flow_version, row.flow_settings.as_ref()) {
+                (Some(version), _) => version,
+                (None, Some(settings)) => self.take_over_flow(&row, settings).await?,
+                (None, None) => 0,
+            };
+            let known = self.campaigns.get(&row.id).map(|c| Arc::clone(&c));
+            let was_active = known.as_ref().is_some_and(|c| c.is_active());
+            match known {
+                Some(campaign) => {
+                    campaign.active.store(row.active, Relaxed);
+                    campaign.version.store(version, Relaxed);
+                    *campaign.accounts.write().unwrap_or_else(PoisonError::into_inner) = row.accounts;
+                }
+                None => {
+                    let campaign = Campaign {
+                        workspace: row.workspace,
+                        active: row.active.into(),
+                        version: version.into(),
+                        accounts: RwLock::new(row.accounts),
+                    };
+                    self.campaigns.insert(row.id, Arc::new(campaign));
+                }
+            }
+            if row.active && !was_active {
+                changes.activated.push(row.id);
+            }
+        }
+        let before = self.accounts();
+        let accounts: Vec<Arc<Account>> = rows::accounts(&self.pool).await?.into_iter().map(Arc::new).collect();
+        changes.accounts = accounts.iter().filter(|a| !before.contains(a)).map(Arc::clone).collect();
+        *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
+        Ok(changes)
+    }
+
+    /// A campaign of another program, seen for the first time: its flow becomes version 1, in the current form.
+    async fn take_over_flow(&self, row: &rows::CampaignRow, settings: &serde_json::Value) -> Result<i32, store::Error> {
+        match flow::parse(settings) {
+            Ok(flow) => {
+                rows::pin_flow(&self.pool, row.workspace, row.id, &flow::to_json(&flow)).await?;
+                self.flows.insert((row.id, 1), Arc::new(flow));
+                Ok(1)
+            }
+            Err(problems) => {
+                if !self.campaigns.contains_key(&row.id) {
+                    tracing::warn!(campaign.id = %row.id, problems = problems.len(),
+                        "the flow of this campaign cannot be read; its prospects wait: see GET /v1/campaigns/{}", row.id);
+                }
+                Ok(0)
+            }
+        }
+    }
+
+    /// The campaign and flow of an execution; its version is pinned to the campaign's current one if it has none yet.
+    pub(super) async fn flow_of(&self, execution: &mut Execution) -> Result<(Arc<Campaign>, Arc<Flow>), FlowError> {
+        let find = || self.campaigns.get(&execution.campaign).map(|c| Arc::clone(&c));
+        let campaign = match find() {
+            Some(campaign) if execution.flow_version != 0 || campaign.version.load(Relaxed) != 0 => campaign,
+            _ => {
+                self.refresh(Some(execution.campaign)).await?;
+                find()
+                    .ok_or_else(|| FlowError::Unrunnable(format!("campaign {} does not exist", execution.campaign)))?
+            }
+        };
+        if execution.flow_version == 0 {
+            execution.flow_version = campaign.version.load(Relaxed);
+        }
+        if execution.flow_version == 0 {
+            return Err(FlowError::Unrunnable(
+                "the campaign's flow_settings cannot be read: correct it, then start the campaign again".into(),
+            ));
+        }
+        let flow = self.flow(execution.campaign, execution.flow_version).await?;
+        Ok((campaign, flow))
+    }
+
+    /// A flow version, read once.
+    pub(super) async fn flow(&self, campaign: CampaignId, version: i32) -> Result<Arc<Flow>, FlowError> {
+        if let Some(flow) = self.flows.get(&(campaign, version)) {
+            return Ok(Arc::clone(&flow));
+        }
+        let json = rows::flow(&self.pool, campaign, version)
+            .await?
+            .ok_or_else(|| FlowError::Unrunnable(format!("flow version {version} does not exist")))?;
+        let flow = flow::parse(&json).map_err(|problems| {
+            let first = problems.first().map(ToString::to_string).unwrap_or_default();
+            FlowError::Unrunnable(format!("flow version {version} cannot be read: {first}"))
+        })?;
+        let flow = Arc::new(flow);
+        self.flows.insert((campaign, version), Arc::clone(&flow));
+        Ok(flow)
+    }
+
+    /// A known campaign.
+    pub(super) fn campaign(&self, id: CampaignId) -> Option<Arc<Campaign>> {
+        self.campaigns.get(&id).map(|c| Arc::clone(&c))
+    }
+
+    /// All accounts, ordered by id.
+    pub(super) fn accounts(&self) -> Arc<Vec<Arc<Account>>> {
+        Arc::clone(&self.accounts.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The account that contacts this person on a channel: the one that did before, else one of the campaign's, drawn by
+    /// the execution's id, so that the same draw is made again after a crash. `None`: the workspace has none.
+    pub(super) fn account_for(
+        &self,
+        execution: &Execution,
+        campaign: &Campaign,
+        channel: Channel,
+    ) -> Option<AccountId> {
+        if let Some(account) = execution.accounts.get(channel) {
+            return Some(account);
+        }
+        let allowed = campaign.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        let accounts = self.accounts();
+        let candidates: Vec<AccountId> = accounts
+            .iter()
+            .filter(|a| a.workspace == campaign.workspace && a.channel == channel)
+            .filter(|a| a.status != AccountStatus::Disabled)
+            .filter(|a| allowed.as_ref().is_none_or(|ids| ids.contains(&a.id)))
+            .map(|a| a.id)
+            .collect();
+        let draw = execution.id.0.as_u128() >> 10;
+        let index = draw.checked_rem(candidates.len() as u128)?;
+        candidates.get(usize::try_from(index).ok()?).copied()
+    }
+}

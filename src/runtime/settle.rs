@@ -1,0 +1,88 @@
+//! Settles a send whose outcome was lost, by reading back from the provider before anything is sent again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::channel::{Job, Report};
+use super::dispatch::{finish, request};
+use super::shared::Shared;
+use crate::domain::account::Account;
+use crate::domain::send::{Action, FailureClass, Receipt, SendOutcome};
+use crate::domain::time::Timestamp;
+use crate::provider::{Found, settle_delays};
+use crate::store::send::{self as rows, Dispatch};
+use crate::telemetry;
+
+/// However fast the clock runs, the provider gets this long in real time to finish what it was asked.
+const REAL_WAIT: Duration = Duration::from_millis(300);
+/// Wait between two reads that failed.
+const UNREADABLE_WAIT: Duration = Duration::from_secs(60);
+/// Reads that fail in a row before a person has to decide.
+const UNREADABLE_MAX: u32 = 30;
+/// How far back to look for a send of the old orchestrator, whose time nobody recorded.
+const ADOPTED_LOOK_BACK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// When to read back first after `now`.
+pub(super) fn first_read(shared: &Shared, action: Action, now: Timestamp) -> Timestamp {
+    wait_from(shared, now, settle_delays(action).first().copied().unwrap_or_default())
+}
+
+/// The later of a wait on the clock and the least real wait.
+fn wait_from(shared: &Shared, now: Timestamp, delay: Duration) -> Timestamp {
+    now + delay.max(REAL_WAIT.mul_f64(shared.clock.scale()))
+}
+
+/// Reads back once and acts on what it finds.
+pub(super) async fn read_back(shared: &Arc<Shared>, account: &Account, mut job: Job, row: &Dispatch) -> Report {
+    let now = shared.clock.now();
+    let request = match request(shared, account, row).await {
+        Ok(request) => request,
+        Err(error) => {
+            // Never claimed (adopted) and cannot even be rendered: it cannot have been our text.
+            let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
+            finish(shared, account, row, outcome, Receipt::default(), None).await;
+            return Report::Gone(row.send.id);
+        }
+    };
+    let Some(provider) = shared.providers.get(&account.provider).cloned() else { return Report::Held(job) };
+    let since = row.send.claimed_at.unwrap_or(row.send.created_at - ADOPTED_LOOK_BACK);
+    if let Err(error) = rows::count_settle(&shared.pool, &[(row.send.workspace, row.send.id)]).await {
+        tracing::warn!(send.id = %row.send.id, %error, "cannot count a read back");
+    }
+    let outcome = match provider.find(&request, since).await {
+        Ok(Found::Sent(receipt)) => {
+            count(account, "settled_sent");
+            finish(shared, account, row, SendOutcome::Sent, receipt, None).await;
+            return Report::Gone(row.send.id);
+        }
+        Ok(Found::Absent) => {
+            job.unreadable = 0;
+            job.absent += 1;
+            let delays = settle_delays(row.send.action);
+            let read = usize::try_from(job.absent).unwrap_or(usize::MAX);
+            if let Some(delay) = delays.get(read) {
+                return Report::Later(job, wait_from(shared, now, *delay));
+            }
+            SendOutcome::NotSent
+        }
+        Err(error) => {
+            job.unreadable += 1;
+            if job.unreadable < UNREADABLE_MAX {
+                return Report::Later(job, wait_from(shared, now, UNREADABLE_WAIT));
+            }
+            SendOutcome::Unresolved { error: error.to_string() }
+        }
+    };
+    count(account, if outcome == SendOutcome::NotSent { "settled_not_sent" } else { "unresolved" });
+    let again = outcome == SendOutcome::NotSent;
+    finish(shared, account, row, outcome, Receipt::default(), None).await;
+    if again {
+        job.absent = 0;
+        return Report::Later(job, shared.clock.now());
+    }
+    Report::Gone(row.send.id)
+}
+
+fn count(account: &Account, outcome: &'static str) {
+    metrics::counter!(telemetry::SENDS, "channel" => account.channel.as_str(), "outcome" => outcome).increment(1);
+}

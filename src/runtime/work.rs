@@ -1,0 +1,108 @@
+//! What travels between the door, the shards and the prospect actors.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::{DeliverError, Delivery};
+use crate::domain::execution::{Execution, Status};
+use crate::domain::flow::Flow;
+use crate::domain::id::{AccountId, ExecutionId};
+use crate::domain::send::Receipt;
+use crate::domain::time::Timestamp;
+use crate::domain::trigger::Trigger;
+use crate::runtime::roster::Campaign;
+
+/// One thing for an execution to handle.
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    /// Its wake-up has come; which timer it is, the execution knows.
+    Wake,
+    /// A fact, a command, or a send's outcome.
+    Trigger(Trigger, Option<Box<SendDetails>>),
+}
+
+impl Work {
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Wake => "wake",
+            Self::Trigger(trigger, _) => trigger.name(),
+        }
+    }
+}
+
+/// What goes into the rows with a send's outcome, beyond what the core looks at.
+#[derive(Clone, Debug)]
+pub(super) struct SendDetails {
+    pub(super) account: AccountId,
+    pub(super) receipt: Receipt,
+    /// The account sends nothing before this.
+    pub(super) rest_until: Option<Timestamp>,
+}
+
+/// Work with the one who waits for its answer.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    pub(super) work: Arc<Work>,
+    pub(super) answer: Option<oneshot::Sender<Result<Delivery, DeliverError>>>,
+    /// Held until the work is answered; `None` for send results, of which there is one an account at most.
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) arrived: Instant,
+    /// Version conflicts met so far.
+    pub(super) conflicts: u8,
+}
+
+impl Inbound {
+    pub(super) fn new(work: Work) -> Self {
+        Self { work: Arc::new(work), answer: None, permit: None, arrived: Instant::now(), conflicts: 0 }
+    }
+
+    pub(super) fn answer(self, result: Result<Delivery, DeliverError>) {
+        if let Some(answer) = self.answer {
+            // Whoever asked may have gone away; the transition stands all the same.
+            let _ = answer.send(result);
+        }
+    }
+}
+
+/// How an actor's handling of one work ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Applied {
+        version: i64,
+    },
+    Rejected(&'static str),
+    /// Time does not move for it now (campaign not active, no account): to be woken again when that changes.
+    Held,
+    /// The row is not what the actor thought: it has to be read again.
+    Conflict,
+    /// The shard belongs to another node now, or the writer is closed.
+    Lost,
+}
+
+/// An actor's report to its shard.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) execution: ExecutionId,
+    pub(super) outcome: Outcome,
+    pub(super) status: Status,
+    pub(super) wake: Option<Timestamp>,
+}
+
+/// A row with what it takes to run it.
+#[derive(Debug)]
+pub(super) struct Runnable {
+    pub(super) execution: Execution,
+    pub(super) campaign: Arc<Campaign>,
+    pub(super) flow: Arc<Flow>,
+}
+
+/// What came of reading a row.
+#[derive(Debug)]
+pub(super) enum LoadResult {
+    Ready(Box<Runnable>),
+    Absent,
+    Unrunnable(String),
+}

@@ -1,0 +1,182 @@
+//! What a sandbox can be told at its start.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::clock::Clock;
+
+/// Id of the first LinkedIn account of the default set.
+pub const LINKEDIN_ONE: &str = "li_account_one_0000000";
+/// Id of the second LinkedIn account of the default set.
+pub const LINKEDIN_TWO: &str = "li_account_two_0000000";
+/// Id of the Google mailbox of the default set.
+pub const MAIL_ONE: &str = "mail_account_one_00000";
+/// Id of the WhatsApp account of the default set.
+pub const WHATSAPP_ONE: &str = "wa_account_one_0000000";
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What an account sends with; `wire` is the provider's own word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountKind {
+    /// `LINKEDIN`.
+    LinkedIn,
+    /// `GOOGLE_OAUTH`: a mailbox.
+    Mail,
+    /// `WHATSAPP`.
+    WhatsApp,
+}
+
+impl AccountKind {
+    pub(super) fn wire(self) -> &'static str {
+        match self {
+            Self::LinkedIn => "LINKEDIN",
+            Self::Mail => "GOOGLE_OAUTH",
+            Self::WhatsApp => "WHATSAPP",
+        }
+    }
+}
+
+/// One account the sandbox has connected.
+#[derive(Clone, Debug)]
+pub struct AccountSpec {
+    /// The account's id on the wire; at most 64 characters of `[A-Za-z0-9_-]`.
+    pub id: String,
+    /// Display name; for a mailbox also the name in `From`.
+    pub name: String,
+    /// What it sends with.
+    pub kind: AccountKind,
+    /// Public slug (LinkedIn), address (mail) or number in digits (WhatsApp) of the account itself.
+    pub identity: String,
+}
+
+/// The accounts every sandbox has unless told otherwise: two LinkedIn accounts, one Google mailbox, one WhatsApp number.
+pub fn default_accounts() -> Vec<AccountSpec> {
+    let account = |id: &str, name: &str, kind, identity: &str| AccountSpec {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        kind,
+        identity: identity.to_owned(),
+    };
+    vec![
+        account(LINKEDIN_ONE, "Ada Sender", AccountKind::LinkedIn, "ada-sender"),
+        account(LINKEDIN_TWO, "Ben Sender", AccountKind::LinkedIn, "ben-sender"),
+        account(MAIL_ONE, "Ada Sender", AccountKind::Mail, "ada@sender.example"),
+        account(WHATSAPP_ONE, "Ada Sender", AccountKind::WhatsApp, "33600000001"),
+    ]
+}
+
+/// How people behave. Shares are 0..=1; durations are of the sandbox's clock.
+#[derive(Clone, Debug)]
+pub struct Behaviour {
+    /// Share of people who accept an invitation.
+    pub accept_share: f64,
+    /// Mean of the (exponential) time until somebody accepts.
+    pub accept_mean: Duration,
+    /// Longest time until somebody accepts.
+    pub accept_max: Duration,
+    /// Share of people who reply, once, to the first message or mail.
+    pub reply_share: f64,
+    /// Shortest time until a reply.
+    pub reply_min: Duration,
+    /// Longest time until a reply.
+    pub reply_max: Duration,
+    /// Share of mail addresses that bounce.
+    pub bounce_share: f64,
+    /// Longest time until a bounce comes back.
+    pub bounce_max: Duration,
+    /// Share of mail addresses that open a mail sent with `tracking_options.opens`.
+    pub open_share: f64,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            accept_share: 0.45,
+            accept_mean: 10 * HOUR,
+            accept_max: 60 * HOUR,
+            reply_share: 0.15,
+            reply_min: HOUR,
+            reply_max: 12 * HOUR,
+            bounce_share: 0.04,
+            bounce_max: Duration::from_secs(60),
+            open_share: 0.4,
+        }
+    }
+}
+
+/// Everything a sandbox can be told. `Debug` hides the key.
+#[derive(Clone)]
+pub struct Options {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The key `X-API-KEY` must carry.
+    pub api_key: String,
+    /// The clock people live by.
+    pub clock: Clock,
+    /// Two sandboxes with the same seed hold the same people.
+    pub seed: u64,
+    /// How people behave.
+    pub people: Behaviour,
+    /// The connected accounts.
+    pub accounts: Vec<AccountSpec>,
+    /// Also append the ledger here, one JSON object a line, flushed at the moment of each effect.
+    pub ledger_path: Option<PathBuf>,
+    /// Share of LinkedIn's answers to `POST /chats` that carry null ids though the message was sent.
+    pub null_ids_share: f64,
+    /// Invitations an account may send in 24 hours of the clock; then 422 `errors/cannot_resend_yet`. `None`: no end.
+    pub invites_per_day: Option<u32>,
+    /// `new_relation` comes this late at most, on the clock.
+    pub new_relation_delay_max: Duration,
+    /// Real waits before the retries of a webhook that was not answered 200; after the last it is dropped.
+    pub webhook_retry_delays: Vec<Duration>,
+    /// Real time a webhook's receiver has to answer.
+    pub webhook_timeout: Duration,
+    /// Webhook requests under way at once.
+    pub webhook_concurrency: usize,
+    /// Share of webhooks that are delivered twice.
+    pub webhook_duplicate_share: f64,
+    /// Every webhook is held for a random real time up to this, so that they overtake each other. Zero: not held.
+    pub webhook_shuffle: Duration,
+    /// Messages, mails, ledger entries and undelivered webhooks kept of each; older ones are forgotten (the ledger's file is not).
+    pub history: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8090)),
+            api_key: "sandbox".to_owned(),
+            clock: Clock::System,
+            seed: 1,
+            people: Behaviour::default(),
+            accounts: default_accounts(),
+            ledger_path: None,
+            null_ids_share: 0.02,
+            invites_per_day: None,
+            new_relation_delay_max: Duration::from_secs(300),
+            webhook_retry_delays: [250, 500, 1000, 2000, 4000].map(Duration::from_millis).to_vec(),
+            webhook_timeout: Duration::from_secs(30),
+            webhook_concurrency: 32,
+            webhook_duplicate_share: 0.0,
+            webhook_shuffle: Duration::ZERO,
+            history: 1_000_000,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("listen", &self.listen)
+            .field("api_key", &"hidden")
+            .field("clock", &self.clock)
+            .field("seed", &self.seed)
+            .field("people", &self.people)
+            .field("accounts", &self.accounts.iter().map(|a| &a.id).collect::<Vec<_>>())
+            .field("ledger_path", &self.ledger_path)
+            .finish_non_exhaustive()
+    }
+}

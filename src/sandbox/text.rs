@@ -1,0 +1,108 @@
+//! Small writing: opaque ids, draws that follow from seed and words, wire dates, percent and hex decoding.
+
+use chrono::SecondsFormat;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::domain::time::Timestamp;
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// A digest of the seed and some words; a zero byte between words keeps `ab,c` apart from `a,bc`.
+pub(super) fn digest(seed: u64, words: &[&str]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(seed.to_be_bytes());
+    for word in words {
+        hash.update(word.as_bytes());
+        hash.update([0]);
+    }
+    hash.finalize().into()
+}
+
+/// The first eight bytes of a digest as a number.
+pub(super) fn number(seed: u64, words: &[&str]) -> u64 {
+    let d = digest(seed, words);
+    u64::from_be_bytes([d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]])
+}
+
+/// A number in 0..1 that follows from the seed and the words.
+pub(super) fn unit(seed: u64, words: &[&str]) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit an f64 exactly")]
+    let x = (number(seed, words) >> 11) as f64;
+    x / 9_007_199_254_740_992.0
+}
+
+/// `len` (at most 43) characters of base64url from a digest: the provider's opaque ids have 22.
+pub(super) fn opaque(digest: &[u8; 32], len: usize) -> String {
+    let bit = |i: usize| digest.get(i / 8).map_or(0, |b| (b >> (7 - i % 8)) & 1);
+    (0..len.min(43))
+        .map(|c| {
+            let index = (0..6).fold(0_usize, |acc, b| (acc << 1) | usize::from(bit(c * 6 + b)));
+            char::from(ALPHABET[index])
+        })
+        .collect()
+}
+
+/// ISO 8601 with three digits of milliseconds: the only form the provider writes.
+pub(super) fn iso(at: Timestamp) -> String {
+    at.to_utc().to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Reads the only form of date the provider accepts, `YYYY-MM-DDTHH:MM:SS.sssZ`.
+pub(super) fn parse_iso(text: &str) -> Option<Timestamp> {
+    let shape = b"0000-00-00T00:00:00.000Z";
+    let fits = text.len() == shape.len()
+        && text.bytes().zip(shape).all(|(c, s)| if *s == b'0' { c.is_ascii_digit() } else { c == *s });
+    if !fits {
+        return None;
+    }
+    chrono::DateTime::parse_from_rfc3339(text).ok().map(|t| t.to_utc().into())
+}
+
+/// Decodes `%40` and its like; what is no valid escape stays.
+pub(super) fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let escape = (bytes[i] == b'%').then(|| text.get(i + 1..i + 3)).flatten();
+        if let Some(byte) = escape.and_then(|h| u8::from_str_radix(h, 16).ok()) {
+            out.push(byte);
+            i += 3;
+        } else {
+            out.push(bytes[i]);
+            i += 1;
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A cursor: JSON as hex, opaque to the client.
+pub(super) fn cursor(value: &Value) -> String {
+    value.to_string().bytes().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Reads a cursor back.
+pub(super) fn parse_cursor(text: &str) -> Option<Value> {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let bytes: Option<Vec<u8>> =
+        (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect();
+    serde_json::from_slice(&bytes?).ok()
+}
+
+/// HTML without its tags, for `body_plain`.
+pub(super) fn plain(html: &str) -> String {
+    let mut out = String::with_capacity(html.len());
+    let mut inside = false;
+    for c in html.chars() {
+        match c {
+            '<' => inside = true,
+            '>' => inside = false,
+            c if !inside => out.push(c),
+            _ => {}
+        }
+    }
+    out
+}
