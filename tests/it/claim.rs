@@ -1,5 +1,11 @@
 //! Claims and outcomes of sends on a real Postgres: one at a time per account, none that was taken back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "how a test fails; clippy knows test functions, not their helpers"
+)]
+
 use std::time::Duration;
 
 use campaignd::domain::execution::{Execution, Status};

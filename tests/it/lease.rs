@@ -1,5 +1,11 @@
 //! The lease of the shards on a real Postgres: who gets it, who is refused, who notices.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "how a test fails; clippy knows test functions, not their helpers"
+)]
+
 use std::time::Duration;
 
 use campaignd::domain::id::SHARDS;

@@ -1,5 +1,11 @@
 //! Reading executions, addresses and the inbox on a real Postgres.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "how a test fails; clippy knows test functions, not their helpers"
+)]
+
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -1,6 +1,12 @@
 //! The writer on a real Postgres: what is guarded, fenced, batched, retried. Also the world that the other tests of the
 //! store start from.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "how a test fails; clippy knows test functions, not their helpers"
+)]
+
 use std::time::Duration;
 
 use campaignd::domain::account::Channel;
