@@ -1,5 +1,6 @@
 //! `campaignd`: a runtime for multi-channel outreach campaigns.
 
+pub mod cli;
 pub mod clock;
 pub mod domain;
 pub mod http;
