@@ -8,7 +8,6 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -18,10 +17,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::database::key_file;
 use super::output::{Failure, clean};
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
-use crate::postgres;
 use crate::provider::Secret;
 
 /// Connecting takes no longer.
@@ -85,13 +84,6 @@ fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text.trim()))
 }
 
-/// Where the API key for the server of this machine lies: `api-key` in the data directory. Whoever writes it gives it
-/// mode 0600.
-pub fn api_key_file() -> PathBuf {
-    let cluster = postgres::default_data_dir();
-    cluster.parent().unwrap_or(&cluster).join("api-key")
-}
-
 impl Remote {
     /// A client for this server. Does not connect yet.
     ///
@@ -101,10 +93,10 @@ impl Remote {
         let given = self.api_key.clone().filter(|k| !k.expose().is_empty());
         let (key, key_problem) = match given {
             Some(key) => (Some(key), None),
-            None => match std::fs::read_to_string(api_key_file()) {
+            None => match std::fs::read_to_string(key_file()) {
                 Ok(text) => (Some(Secret::new(text.trim())).filter(|k| !k.expose().is_empty()), None),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => (None, None),
-                Err(e) => (None, Some(format!("cannot read {}: {e}", api_key_file().display()))),
+                Err(e) => (None, Some(format!("cannot read {}: {e}", key_file().display()))),
             },
         };
         Client::new(&self.server, key, key_problem)

@@ -30,7 +30,12 @@ pub enum AccountKind {
 }
 
 impl AccountKind {
-    pub(super) fn wire(self) -> &'static str {
+    /// The provider's own word for it.
+    pub const fn as_str(self) -> &'static str {
+        self.wire()
+    }
+
+    pub(super) const fn wire(self) -> &'static str {
         match self {
             Self::LinkedIn => "LINKEDIN",
             Self::Mail => "GOOGLE_OAUTH",

@@ -17,15 +17,18 @@ const INSERT: &str = "WITH made AS ( \
        VALUES ($2, $1, $3, 'draft', $4, 1, $5, $6, $6) RETURNING id) \
      INSERT INTO flow_versions (workspace_id, campaign_id, version, flow, created_at) SELECT $1, id, 1, $4, $6 FROM made";
 
-const GET: &str = "SELECT id, name, status, flow_settings, flow_version, accounts, created_at, updated_at \
-     FROM campaigns WHERE workspace_id = $1 AND id = $2";
+// Other programs say `running` for `active`.
+const GET: &str = "SELECT c.id, c.name, CASE c.status WHEN 'running' THEN 'active' ELSE coalesce(c.status, 'draft') END AS status, \
+       coalesce(c.flow_settings, '{}') AS flow_settings, c.flow_version, c.accounts, c.created_at, c.updated_at \
+     FROM campaigns c WHERE c.workspace_id = $1 AND c.id = $2";
 
-const LIST: &str = "SELECT c.id, c.name, c.status, c.flow_version, c.created_at, c.updated_at FROM campaigns c \
-     WHERE c.workspace_id = $1 AND ($2::uuid IS NULL OR c.id < $2) AND ($3::text IS NULL OR c.status = $3) \
+const LIST: &str = "SELECT c.id, c.name, CASE c.status WHEN 'running' THEN 'active' ELSE coalesce(c.status, 'draft') END AS status, \
+       c.flow_version, c.created_at, c.updated_at FROM campaigns c \
+     WHERE c.workspace_id = $1 AND ($2::uuid IS NULL OR c.id < $2) AND ($3::text IS NULL OR c.status = $3 OR ($3 = 'active' AND c.status = 'running')) \
      ORDER BY c.id DESC LIMIT $4";
 
-const SWITCH: &str = "UPDATE campaigns SET status = $4, updated_at = $5 \
-     WHERE workspace_id = $1 AND id = $2 AND status = $3";
+const SWITCH: &str = "UPDATE campaigns SET status = $4, updated_at = $5 WHERE workspace_id = $1 AND id = $2 \
+     AND (status = $3 OR ($3 = 'active' AND status = 'running') OR ($3 = 'draft' AND status IS NULL))";
 
 const EXECUTIONS: &str = "SELECT e.status, e.exit_reason, count(*) AS n \
      FROM campaign_prospect_execution_state e JOIN campaigns c ON c.id = e.campaign_id \
@@ -62,8 +65,8 @@ pub struct Campaign {
     pub status: String,
     /// The flow as stored: made by us, or by another program in an older form.
     pub flow_settings: Value,
-    /// The version that new prospects are pinned to.
-    pub flow_version: i32,
+    /// The version that new prospects are pinned to; null until the engine has taken over another program's flow.
+    pub flow_version: Option<i32>,
     /// The accounts it may use; `None` = every account of the workspace.
     pub accounts: Option<Vec<Uuid>>,
     /// When it was made.
@@ -82,8 +85,8 @@ pub struct Listed {
     pub name: String,
     /// `draft`, `active`, `paused` or `completed`.
     pub status: String,
-    /// The version that new prospects are pinned to.
-    pub flow_version: i32,
+    /// The version that new prospects are pinned to; null until the engine has taken over another program's flow.
+    pub flow_version: Option<i32>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.

@@ -12,6 +12,7 @@ use campaignd::store::migrate::{ensure_partitions, migrate};
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
+use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
 use crate::harness::Db;
@@ -51,6 +52,8 @@ async fn migrating_twice_changes_nothing() {
     let first = migrate(&db.pool).await.unwrap();
     assert!(!first.already_up_to_date);
     assert_eq!(first.applied, ["1 seed", "2 ours"]);
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap().count();
+    assert_eq!(first.applied.len(), files, "a new file is embedded only when src/store/migrate.rs is compiled again");
     assert_eq!(first.adopted, None);
     let schema = schema_of(&db.url);
 
@@ -64,9 +67,8 @@ async fn migrating_twice_changes_nothing() {
 async fn processes_that_migrate_at_once_take_turns() {
     let db = Db::empty().await;
     let runs = futures_util::future::join_all((0..4).map(|_| migrate(&db.pool))).await;
-    for run in runs {
-        run.unwrap();
-    }
+    let did: usize = runs.into_iter().map(|run| run.unwrap().applied.len()).sum();
+    assert_eq!(did, 2, "each migration was applied by one of them");
     assert!(migrate(&db.pool).await.unwrap().already_up_to_date);
 }
 
@@ -197,7 +199,7 @@ async fn the_next_pending_executions_are_the_due_ones_oldest_first() {
     .bind(campaign)
     .bind(&prospects)
     .bind(["pending", "waiting_trigger", "executing", "pending", "completed"])
-    .bind(["-1 h", "-2 h", "-3 h", "1 h", "-4 h"].map(|t| interval(t)))
+    .bind([-1, -2, -3, 1, -4].map(hours))
     .execute(&db.pool)
     .await
     .unwrap();
@@ -211,9 +213,8 @@ async fn the_next_pending_executions_are_the_due_ones_oldest_first() {
     assert_eq!(one, [prospects[1]]);
 }
 
-fn interval(hours: &str) -> sqlx::postgres::types::PgInterval {
-    let hours: i64 = hours.trim_end_matches(" h").parse().unwrap();
-    sqlx::postgres::types::PgInterval { months: 0, days: 0, microseconds: hours * 3_600_000_000 }
+fn hours(n: i64) -> PgInterval {
+    PgInterval { months: 0, days: 0, microseconds: n * 3_600_000_000 }
 }
 
 #[tokio::test]

@@ -63,8 +63,8 @@ pub(crate) struct CampaignDetail {
     name: String,
     /// `draft`, `active`, `paused` or `completed`.
     status: String,
-    /// The version that new prospects are pinned to.
-    flow_version: i32,
+    /// The version that new prospects are pinned to; null until the engine has taken over another program's flow.
+    flow_version: Option<i32>,
     /// The flow as stored.
     #[schema(value_type = Object)]
     flow_settings: Value,

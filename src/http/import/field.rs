@@ -38,12 +38,13 @@ pub(crate) fn set(row: &mut New, column: Column, text: &str) -> Result<(), Strin
         }
         Column::Phone => {
             let phone = phone(text)?;
-            row.keys.phone = Some(phone.trim_start_matches(['+', '0']).to_owned());
+            row.keys.phone = Some(phone.trim_start_matches('+').to_owned());
             row.phone = Some(phone);
         }
         Column::Linkedin => {
             let slug = linkedin_slug(text)?;
-            row.keys.linkedin = Some(slug.to_lowercase());
+            // The case of a member id carries meaning; that of a name does not.
+            row.keys.linkedin = Some(if is_member_id(&slug) { slug.clone() } else { slug.to_lowercase() });
             row.linkedin_url = Some(format!("https://www.linkedin.com/in/{slug}"));
         }
     }
@@ -149,6 +150,12 @@ fn phone(text: &str) -> Result<String, String> {
         return Err(format!("is not a phone number: {} digits; 6 to 15", digits.len()));
     }
     Ok(if international { format!("+{digits}") } else { digits })
+}
+
+/// Whether a slug is a LinkedIn member id. The same rule stands in the migrations, in `campaignd_linkedin_slug`.
+fn is_member_id(slug: &str) -> bool {
+    let tail = slug.strip_prefix("ACo").or_else(|| slug.strip_prefix("ACw"));
+    tail.is_some_and(|t| t.len() >= 10 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'))
 }
 
 /// The slug of `linkedin.com/in/<slug>`, of any sub-domain and with or without `https://`; or a bare slug or provider id.

@@ -157,7 +157,7 @@ async fn every_table_has_row_level_security_and_every_borrowed_right_a_fixed_sea
     let db = Db::new().await;
     let open: Vec<String> = sqlx::query_scalar(
         "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
-           AND NOT relrowsecurity AND relname <> 'campaignd_migrations'
+           AND NOT relrowsecurity
          UNION ALL
          SELECT proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
            AND prosqlbody IS NULL AND NOT coalesce(proconfig::text, '') LIKE '%search_path%'",
