@@ -12,10 +12,10 @@ use super::client::{Client, Remote};
 use super::output::{Colour, Failure, Paint, Table, clean, print, print_json, status_colour, when};
 use crate::domain::duration;
 
-/// Lists and adds sending accounts.
+/// List and add sending accounts.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Lists the sending accounts and whether they send
+    /// List the sending accounts and whether they send
     #[command(after_help = "Example:
   campaignd account list")]
     List {
@@ -26,7 +26,7 @@ pub enum Command {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Adds a sending account: a LinkedIn seat, a mailbox, a WhatsApp number
+    /// Add a sending account: a LinkedIn seat, a mailbox, a WhatsApp number
     #[command(after_help = "Example:
   campaignd account add --channel linkedin --provider-account-id Wq3dRrXzTkqPZ2uBx1sYvA --name 'Ada (sales)'")]
     Add {

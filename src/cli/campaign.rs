@@ -21,10 +21,10 @@ const FILE_MAX: u64 = 1 << 20;
 /// What an object may hold that is a campaign and not a flow.
 const KEYS: &[&str] = &["name", "flow_settings", "accounts"];
 
-/// Checks flows; makes, lists and switches campaigns.
+/// Check flow files; make, list, start and pause campaigns.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Checks a flow file, without a server
+    /// Check a flow file, without a server
     ///
     /// Reads a flow, or an object with `name` and `flow_settings`. Prints every problem with its JSON path; the exit code
     /// is then 1.
@@ -38,7 +38,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Makes a campaign from a flow file. It does nothing until it is started
+    /// Make a campaign from a flow file; it does nothing until it is started
     #[command(after_help = "Example:
   campaignd campaign create flow.json --name 'Spring 2026' --start")]
     Create {
@@ -57,7 +57,7 @@ pub enum Command {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Lists the campaigns, newest first
+    /// List the campaigns, newest first
     #[command(after_help = "Example:
   campaignd campaign list --status active")]
     List {
@@ -71,19 +71,19 @@ pub enum Command {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Shows a campaign with where its prospects and sends stand
+    /// Show a campaign with where its prospects and sends stand
     #[command(after_help = "Example:
   campaignd campaign show 0198c0de-0000-7000-8000-000000000001")]
     Show(Named),
-    /// Starts a campaign
+    /// Start a campaign
     #[command(after_help = "Example:
   campaignd campaign start 0198c0de-0000-7000-8000-000000000001")]
     Start(Named),
-    /// Pauses a campaign: nothing is sent and no step comes due; replies and other facts are still recorded
+    /// Pause a campaign: nothing is sent and no step comes due; replies and other facts are still recorded
     #[command(after_help = "Example:
   campaignd campaign pause 0198c0de-0000-7000-8000-000000000001")]
     Pause(Named),
-    /// Resumes a paused campaign
+    /// Resume a paused campaign
     #[command(after_help = "Example:
   campaignd campaign resume 0198c0de-0000-7000-8000-000000000001")]
     Resume(Named),

@@ -232,9 +232,11 @@ impl Client {
         }
         let mut problem: Problem = serde_json::from_slice(&body).map_err(|_| strange())?;
         problem.retry_after = retry_after;
-        if status.as_u16() == 401 {
-            problem.hint = Some(self.key_hint());
-        }
+        problem.hint = match (status.as_u16(), problem.code.as_str()) {
+            (401, _) => Some(self.key_hint()),
+            (_, "no_account") => Some("from here: `campaignd account add`, see its --help".to_owned()),
+            _ => None,
+        };
         Err(Error::Problem(problem))
     }
 

@@ -13,10 +13,10 @@ use super::output::{
 };
 use crate::domain::time::Timestamp;
 
-/// Shows one person in a campaign and commands the execution.
+/// Show one person in a campaign; pause, resume, skip, restart or stop them.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Shows where a prospect stands, what is waited for and until when, and what happened so far
+    /// Show where a prospect stands, what is waited for and until when, and what happened so far
     #[command(after_help = "Example:
   campaignd prospect show 0198c0de-0000-7000-8000-000000000002")]
     Show {
@@ -29,23 +29,23 @@ pub enum Command {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Pauses a prospect until it is resumed
+    /// Pause a prospect until it is resumed
     #[command(after_help = "Example:
   campaignd prospect pause 0198c0de-0000-7000-8000-000000000002")]
     Pause(Simple),
-    /// Resumes a paused prospect
+    /// Resume a paused prospect
     #[command(after_help = "Example:
   campaignd prospect resume 0198c0de-0000-7000-8000-000000000002")]
     Resume(Simple),
-    /// Passes over the current step
+    /// Pass over the current step
     #[command(after_help = "Example:
   campaignd prospect skip 0198c0de-0000-7000-8000-000000000002")]
     Skip(Simple),
-    /// Ends the campaign for a prospect
+    /// End the campaign for a prospect
     #[command(after_help = "Example:
   campaignd prospect stop 0198c0de-0000-7000-8000-000000000002")]
     Stop(Simple),
-    /// Goes to a step and starts it now; also revives a prospect that has ended
+    /// Go to a step and start it now; also revive a prospect that has ended
     #[command(after_help = "Examples:
   campaignd prospect restart 0198c0de-0000-7000-8000-000000000002 --step 2
   campaignd prospect restart 0198c0de-0000-7000-8000-000000000002 --step intro")]

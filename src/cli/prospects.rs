@@ -21,10 +21,10 @@ use chunks::{Chunk, Chunks, Limits, Unreadable};
 /// How many rows of a kind are shown; `--json` has them all.
 const SHOWN_MAX: usize = 20;
 
-/// Takes people into a campaign and lists them.
+/// Take people into a campaign and list them.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Takes people into a campaign from a CSV file of any length
+    /// Take people into a campaign from a CSV file of any length
     ///
     /// The first line names the columns: first_name, last_name, email, phone, linkedin_url, company_name, title in any
     /// usual spelling; every other column can be used in messages by its name. Comma, semicolon or tab. Bad rows are
@@ -46,7 +46,7 @@ pub enum Command {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Lists the people of a campaign and where they stand
+    /// List the people of a campaign and where they stand
     #[command(after_help = "Example:
   campaignd prospects list --campaign 0198c0de-0000-7000-8000-000000000001 --status failed")]
     List {
@@ -232,7 +232,7 @@ async fn import(client: &Client, campaign: Uuid, file: &Path, json: bool) -> Res
             return Failure { message: format!("{}: {}", shown(file), cause.message), ..cause };
         }
         let message = format!(
-            "{}: stopped before line {line}: {}\nwhat stands above was taken in. mend it and import the same file again: \
+            "{}: stopped before line {line}: {}\nthe lines before it are done. import the same file again once that is mended: \
              people who are in the campaign already are left out",
             shown(file),
             cause.message
