@@ -76,6 +76,8 @@ pub fn main() -> ExitCode {
         Err(error) => return fail(&Failure::usage(error)),
     };
     telemetry::init_logging(config.log_json, true);
+    // Every TLS client of the process uses it; an error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     // Before the runtime's threads: a private Postgres must not be a child of one of them.
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
