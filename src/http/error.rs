@@ -52,8 +52,9 @@ impl Problem {
         Self { status, code, detail: detail.into(), extra: Map::new(), header: None }
     }
 
-    /// Adds a field.
+    /// Adds a field. `type`, `title`, `status`, `code` and `detail` are taken.
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        debug_assert!(!["type", "title", "status", "code", "detail"].contains(&name), "{name} is taken");
         self.extra.insert(name.to_owned(), value.into());
         self
     }
