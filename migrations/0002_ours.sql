@@ -257,3 +257,5 @@ ALTER TABLE shard_lease ENABLE ROW LEVEL SECURITY;
 ALTER TABLE transitions_default ENABLE ROW LEVEL SECURITY;
 ALTER TABLE sends_default ENABLE ROW LEVEL SECURITY;
 ALTER TABLE execution_arrivals ENABLE ROW LEVEL SECURITY;
+-- The list of migrations, which whoever runs this has made already.
+ALTER TABLE IF EXISTS campaignd_migrations ENABLE ROW LEVEL SECURITY;

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::telemetry::Metrics;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -53,7 +53,7 @@ pub struct App {
     /// Addresses and limits.
     pub options: Options,
     /// What `/metrics` shows.
-    pub metrics: PrometheusHandle,
+    pub metrics: Metrics,
 }
 
 impl std::fmt::Debug for App {

@@ -105,7 +105,7 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     }
 }
 
-async fn upkeep(metrics: metrics_exporter_prometheus::PrometheusHandle, stopped: watch::Receiver<bool>) {
+async fn upkeep(metrics: crate::telemetry::Metrics, stopped: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(UPKEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stop = until(stopped);
@@ -113,7 +113,7 @@ async fn upkeep(metrics: metrics_exporter_prometheus::PrometheusHandle, stopped:
     loop {
         tokio::select! {
             () = &mut stop => return,
-            _ = ticks.tick() => metrics.run_upkeep(),
+            _ = ticks.tick() => metrics.upkeep(),
         }
     }
 }

@@ -28,6 +28,8 @@ use crate::telemetry;
 const DATABASE_WAIT: Duration = Duration::from_millis(250);
 /// Wait before a busy gate is looked at again.
 const GATE_WAIT: Duration = Duration::from_millis(250);
+/// The provider's word for "too fast": the account rests for minutes, not for a day.
+const THROTTLED: &str = "errors/too_many_requests";
 /// How long an account rests when the provider says its quota is used up.
 const QUOTA_REST: Duration = Duration::from_secs(24 * 3600);
 
@@ -145,6 +147,12 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
         .record(started.elapsed().as_secs_f64());
     let now = shared.clock.now();
     let gap = (account.min_gap_ms > 0).then(|| now + Duration::from_millis(u64::from(account.min_gap_ms)));
+    let quota_rest = match &result {
+        Err(SendFailure::Refused { code, .. }) if code == THROTTLED => {
+            retry::backoff(row.send.execution, row.send.step, row.dispatch_count + 1)
+        }
+        Ok(_) | Err(_) => QUOTA_REST,
+    };
     let (outcome, receipt) = match result {
         Ok(receipt) => (SendOutcome::Sent, receipt),
         Err(SendFailure::Refused { class, code, message, learnt }) => {
@@ -155,7 +163,7 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
     metrics::counter!(telemetry::SENDS, "channel" => account.channel.as_str(), "outcome" => outcome.as_str())
         .increment(1);
     let rest = match &outcome {
-        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Some(now + QUOTA_REST),
+        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Some(now + quota_rest),
         SendOutcome::Failed { class: FailureClass::RetryLater, .. } => {
             Some(now + retry::backoff(row.send.execution, row.send.step, 1)).max(gap)
         }
@@ -171,7 +179,7 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
             halt(shared, account, &error).await;
             Report::Held(job)
         }
-        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Report::Rest(job, now + QUOTA_REST),
+        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Report::Rest(job, now + quota_rest),
         SendOutcome::Unknown { .. } => Report::Later(job, settle::first_read(shared, row.send.action, now)),
         SendOutcome::Sent | SendOutcome::Failed { .. } | SendOutcome::NotSent | SendOutcome::Unresolved { .. } => {
             Report::Done(send, rest)

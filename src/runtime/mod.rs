@@ -166,9 +166,10 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Takes over a migrated database: claims the shards (waiting while another live node holds them), rebuilds every open
-/// execution of the active campaigns from the table, and acts. Answers when everything is resident; what is due has
-/// started before that.
+/// Takes over a migrated database: claims the shards (waiting while another live node holds them), starts the actors of
+/// the accounts with their open sends, and begins to rebuild every open execution of the active campaigns from the table.
+/// Answers as soon as triggers can be taken; [`Handle::status`] tells when everything is resident. What is due starts as
+/// it is read.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -213,10 +214,8 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     let mut tasks = vec![tokio::spawn(loader::run(Arc::clone(&shared), requests)).abort_handle()];
     // Accounts, and with them the sends that are open, come before the prospects: what was in flight is settled first.
     housekeeping::refresh(&shared).await?;
-    let all = u64::try_from(execution::count_open(&shared.pool).await?).unwrap_or(0);
-    loader::rehydrate(&shared, &|read| (options.progress)(read, all)).await?;
-    shared.ready.store(true, Relaxed);
     tasks.extend([
+        tokio::spawn(rehydrate(Arc::clone(&shared), options.progress)).abort_handle(),
         tokio::spawn(housekeeping::listen(Arc::clone(&shared))).abort_handle(),
         tokio::spawn(housekeeping::arrivals(Arc::clone(&shared))).abort_handle(),
         tokio::spawn(housekeeping::roster(Arc::clone(&shared))).abort_handle(),
@@ -226,6 +225,27 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     shared.arrivals.notify_one();
     shared.inbox.notify_one();
     Ok(Runtime { handle: Handle { shared }, lease, shards, tasks })
+}
+
+/// Reads everything back, as often as it takes: what was read before a failure stays resident and is passed over.
+async fn rehydrate(shared: Arc<Shared>, progress: Box<dyn Fn(u64, u64) + Send + Sync>) {
+    loop {
+        let attempt = async {
+            let all = u64::try_from(execution::count_open(&shared.pool).await?).unwrap_or(0);
+            loader::rehydrate(&shared, &|read| progress(read, all)).await
+        };
+        match attempt.await {
+            Ok(read) => {
+                tracing::info!(executions = read, "everything is resident");
+                shared.ready.store(true, Relaxed);
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot read the executions back; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
 }
 
 async fn acquire(options: &Options) -> Result<Lease, StartError> {

@@ -94,7 +94,12 @@ impl World {
             let from = Mailbox::new(them.full_name(), &them.identity);
             self.mail_in(&parent, from, subject, format!("<p>{text}</p>"));
         } else {
-            let Some(&chat) = self.chat_of.get(&(account, person)) else { return false };
+            // A relation may write first; a stranger has no chat to write in.
+            let related = matches!(self.links.get(&(account, person)), Some(Link::Connected { .. }));
+            if !related && !self.chat_of.contains_key(&(account, person)) {
+                return false;
+            }
+            let chat = self.chat_with(account, person);
             self.say(chat, false, Some(text), None, false);
         }
         let them = &mut self.people[person];
@@ -129,13 +134,22 @@ impl World {
         self.emit(Event { source: "email_tracking", name: "mail_opened", account, body });
     }
 
-    /// The accounts that have to do with a person, `only` if given: for `POST /sandbox/act`.
+    /// The accounts of a person's channel (`only` that one, if given), the one last in touch first: for `POST /sandbox/act`.
     pub(super) fn accounts_near(&self, person: usize, only: Option<usize>) -> Vec<usize> {
-        let kind = match self.people[person].place {
+        let them = &self.people[person];
+        let kind = match them.place {
             Place::LinkedIn => AccountKind::LinkedIn,
             Place::Mail => AccountKind::Mail,
             Place::Phone => AccountKind::WhatsApp,
         };
-        (0..self.accounts.len()).filter(|&a| self.accounts[a].kind == kind && only.is_none_or(|o| o == a)).collect()
+        let touched = |a: &usize| match them.place {
+            Place::Mail => self.last_mail_to(*a, &them.identity).map(|m| m.at),
+            _ => self.chat_of.get(&(*a, person)).map(|&c| self.chats[c].updated),
+        };
+        let mut near: Vec<usize> = (0..self.accounts.len())
+            .filter(|&a| self.accounts[a].kind == kind && only.is_none_or(|o| o == a))
+            .collect();
+        near.sort_by_key(|a| std::cmp::Reverse(touched(a)));
+        near
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -13,7 +14,7 @@ use super::errors::Problem;
 use super::faults::Rule;
 use super::people::Place;
 use super::server::Sandbox;
-use super::wire::{json_response, problem};
+use super::wire::{is_endpoint, json_response, problem};
 use super::world::{Link, World};
 
 /// `?limit=` of the people's list.
@@ -43,7 +44,7 @@ fn person(w: &World, index: usize) -> Value {
         .filter_map(|a| {
             let state = match w.links.get(&(a, index))? {
                 Link::Pending { .. } => "pending",
-                Link::Withdrawn => "withdrawn",
+                Link::Withdrawn { .. } => "withdrawn",
                 Link::Connected { .. } => "connected",
             };
             Some(json!({ "account_id": w.accounts[a].id, "state": state }))
@@ -69,9 +70,9 @@ pub(super) struct LedgerQuery {
 /// The effects that really happened, oldest first.
 pub(super) async fn ledger(State(sandbox): State<Arc<Sandbox>>, Query(q): Query<LedgerQuery>) -> Response {
     let (items, count, overlapping) = sandbox.with(|w| {
-        let wanted = w.ledger.entries.iter().filter(|e| {
-            q.after.is_none_or(|after| e.seq > after) && q.kind.as_deref().is_none_or(|kind| e.kind == kind)
-        });
+        // Entry number n has seq n + 1, so what comes after a seq starts at that number.
+        let later = w.ledger.entries.iter_from(q.after.unwrap_or(0));
+        let wanted = later.filter(|e| q.kind.as_deref().is_none_or(|kind| e.kind == kind));
         let items: Vec<_> = wanted.take(q.limit.unwrap_or(usize::MAX)).cloned().collect();
         (items, w.ledger.entries.next(), w.ledger.overlapping)
     });
@@ -102,18 +103,27 @@ pub(super) async fn clock(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
     Json(json!({ "now": sandbox.clock.now().to_string(), "next_act_at": next, "acts_waiting": waiting }))
 }
 
-/// Sets the rules: one rule or a list, added to those there are.
-pub(super) async fn set_faults(State(sandbox): State<Arc<Sandbox>>, Json(body): Json<Value>) -> Response {
-    let list = if body.is_array() { body } else { json!([body]) };
-    match serde_json::from_value::<Vec<Rule>>(list) {
-        Ok(rules) => sandbox.with(|w| {
-            // Rules that are spent go, so that a long run of them cannot grow.
-            w.rules.retain(|r| r.times != Some(0));
-            w.rules.extend(rules);
-            json_response(200, &json!({ "items": w.rules }))
-        }),
-        Err(error) => problem(&Problem::invalid(format!("no list of fault rules: {error}"))),
+/// Adds rules: one, or a list of them. Whatever the content type says, the body is read as JSON.
+pub(super) async fn set_faults(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Response {
+    let read = serde_json::from_slice::<Value>(&body).and_then(|value| {
+        let list = if value.is_array() { value } else { json!([value]) };
+        serde_json::from_value::<Vec<Rule>>(list)
+    });
+    let rules = match read {
+        Ok(rules) => rules,
+        Err(error) => return problem(&Problem::invalid(format!("no list of fault rules: {error}"))),
+    };
+    if let Some(bad) = rules.iter().find(|r| r.target.endpoint != "*" && !is_endpoint(&r.target.endpoint)) {
+        let detail =
+            format!("{:?} is no endpoint; they are named like \"POST /users/invite\", or *.", bad.target.endpoint);
+        return problem(&Problem::invalid(detail));
     }
+    sandbox.with(|w| {
+        // Rules that are spent go, so that a long run of them cannot grow.
+        w.rules.retain(|r| r.times != Some(0));
+        w.rules.extend(rules);
+        json_response(200, &json!({ "items": w.rules }))
+    })
 }
 
 /// The rules, with how often each struck.
@@ -138,7 +148,11 @@ pub(super) struct ActOrder {
 }
 
 /// Makes somebody accept, reply or bounce now; or an account `disconnect` and `reconnect`.
-pub(super) async fn act(State(sandbox): State<Arc<Sandbox>>, Json(order): Json<ActOrder>) -> Response {
+pub(super) async fn act(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Response {
+    let order = match serde_json::from_slice::<ActOrder>(&body) {
+        Ok(order) => order,
+        Err(error) => return problem(&Problem::invalid(format!("no order to act: {error}"))),
+    };
     match sandbox.with(|w| perform(w, &order)) {
         Ok(done) => json_response(200, &done),
         Err(p) => problem(&p),

@@ -5,7 +5,7 @@
 //! imports nothing from `provider` and, of `domain`, only the clock's `Timestamp`, so that client and server cannot share a
 //! mistake.
 //!
-//! **Accounts** (see [`options::default_accounts`]): [`LINKEDIN_ONE`], [`LINKEDIN_TWO`], [`MAIL_ONE`], [`WHATSAPP_ONE`].
+//! **Accounts** (see [`options::accounts`] for more of them): [`LINKEDIN_ONE`], [`LINKEDIN_TWO`], [`MAIL_ONE`], [`WHATSAPP_ONE`].
 //!
 //! **People** exist by being asked for: every public slug `[a-z0-9-]{3,100}`, mail address and phone number is somebody, whose
 //! behaviour follows from the seed and the identity. Words inside the slug or the address force it: `always-accepts`,
@@ -33,9 +33,6 @@ mod wire_chats;
 mod wire_emails;
 mod wire_users;
 mod world;
-
-#[cfg(test)]
-mod tests;
 
 pub use options::{AccountKind, AccountSpec, Behaviour, Options};
 pub use options::{LINKEDIN_ONE, LINKEDIN_TWO, MAIL_ONE, WHATSAPP_ONE};

@@ -30,7 +30,12 @@ pub enum AccountKind {
 }
 
 impl AccountKind {
-    pub(super) fn wire(self) -> &'static str {
+    /// The provider's own word for it.
+    pub const fn as_str(self) -> &'static str {
+        self.wire()
+    }
+
+    pub(super) const fn wire(self) -> &'static str {
         match self {
             Self::LinkedIn => "LINKEDIN",
             Self::Mail => "GOOGLE_OAUTH",
@@ -54,18 +59,40 @@ pub struct AccountSpec {
 
 /// The accounts every sandbox has unless told otherwise: two LinkedIn accounts, one Google mailbox, one WhatsApp number.
 pub fn default_accounts() -> Vec<AccountSpec> {
-    let account = |id: &str, name: &str, kind, identity: &str| AccountSpec {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        kind,
-        identity: identity.to_owned(),
-    };
-    vec![
-        account(LINKEDIN_ONE, "Ada Sender", AccountKind::LinkedIn, "ada-sender"),
-        account(LINKEDIN_TWO, "Ben Sender", AccountKind::LinkedIn, "ben-sender"),
-        account(MAIL_ONE, "Ada Sender", AccountKind::Mail, "ada@sender.example"),
-        account(WHATSAPP_ONE, "Ada Sender", AccountKind::WhatsApp, "33600000001"),
-    ]
+    accounts(2, 1, 1)
+}
+
+/// So many accounts of each kind. The first ones are those of [`default_accounts`]; the others have ids like
+/// `li_account_0003_00000`, `mail_account_0002_000`, `wa_account_0002_00000`, padded to 22 characters.
+pub fn accounts(linkedin: usize, mail: usize, whatsapp: usize) -> Vec<AccountSpec> {
+    let mut list = Vec::with_capacity(linkedin + mail + whatsapp);
+    for n in 1..=linkedin {
+        let (id, name, identity) = match n {
+            1 => (LINKEDIN_ONE.to_owned(), "Ada Sender".to_owned(), "ada-sender".to_owned()),
+            2 => (LINKEDIN_TWO.to_owned(), "Ben Sender".to_owned(), "ben-sender".to_owned()),
+            n => (padded("li", n), format!("Sender {n}"), format!("sender-{n}")),
+        };
+        list.push(AccountSpec { id, name, kind: AccountKind::LinkedIn, identity });
+    }
+    for n in 1..=mail {
+        let (id, name, identity) = match n {
+            1 => (MAIL_ONE.to_owned(), "Ada Sender".to_owned(), "ada@sender.example".to_owned()),
+            n => (padded("mail", n), format!("Sender {n}"), format!("sender-{n}@sender.example")),
+        };
+        list.push(AccountSpec { id, name, kind: AccountKind::Mail, identity });
+    }
+    for n in 1..=whatsapp {
+        let id = if n == 1 { WHATSAPP_ONE.to_owned() } else { padded("wa", n) };
+        let name = if n == 1 { "Ada Sender".to_owned() } else { format!("Sender {n}") };
+        let identity = format!("336{:08}", 1 + 100 * (n - 1));
+        list.push(AccountSpec { id, name, kind: AccountKind::WhatsApp, identity });
+    }
+    list
+}
+
+/// An account id as long as the provider's.
+fn padded(prefix: &str, n: usize) -> String {
+    format!("{:0<22}", format!("{prefix}_account_{n:04}_"))
 }
 
 /// How people behave. Shares are 0..=1; durations are of the sandbox's clock.

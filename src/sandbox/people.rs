@@ -127,3 +127,38 @@ fn names(place: Place, identity: &str) -> (String, String) {
     let first = words.next().unwrap_or_else(|| "Somebody".to_owned());
     (first, words.collect::<Vec<_>>().join(" "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_behave_in_the_shares_asked_for_and_the_same_every_time() {
+        let how = Behaviour::default();
+        let all: Vec<Person> =
+            (0..4000).map(|n| Person::meet(7, &how, Place::LinkedIn, &format!("person-{n}"))).collect();
+        let accepting: Vec<Duration> = all.iter().filter_map(|p| p.accepts).collect();
+        assert!((1700..1900).contains(&accepting.len()), "{}", accepting.len());
+        let mean = accepting.iter().sum::<Duration>().as_secs() / accepting.len() as u64 / 360;
+        assert!((90..110).contains(&mean), "{mean} tenths of an hour");
+        assert!(accepting.iter().all(|d| *d <= how.accept_max));
+        let replying = all.iter().filter(|p| p.replies.is_some()).count();
+        assert!((530..670).contains(&replying), "{replying}");
+        assert_eq!(Person::meet(7, &how, Place::LinkedIn, "person-1").accepts, all[1].accepts);
+        assert_ne!(Person::meet(8, &how, Place::LinkedIn, "person-1").provider_id, all[1].provider_id);
+    }
+
+    #[test]
+    fn words_in_an_identity_force_what_somebody_does() {
+        let how = Behaviour::default();
+        let meet = |place, identity: &str| Person::meet(7, &how, place, identity);
+        for n in 0..50 {
+            assert!(meet(Place::LinkedIn, &format!("p{n}-always-accepts")).accepts.is_some());
+            assert!(meet(Place::LinkedIn, &format!("p{n}-never-accepts")).accepts.is_none());
+            assert!(meet(Place::LinkedIn, &format!("p{n}-replies")).replies.is_some());
+            assert!(meet(Place::Mail, &format!("p{n}@never-replies.example")).replies.is_none());
+            assert!(meet(Place::Mail, &format!("p{n}+bounces@x.example")).bounces.is_some());
+            assert!(meet(Place::Phone, &format!("33{n}99990001")).replies.is_some());
+        }
+    }
+}

@@ -106,3 +106,27 @@ pub(super) fn plain(html: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_dates_with_three_digits_of_milliseconds_are_read() {
+        let at = parse_iso("2026-11-23T12:00:00.250Z").unwrap();
+        assert_eq!(iso(at), "2026-11-23T12:00:00.250Z");
+        for bad in ["2026-11-23T12:00:00Z", "2026-11-23T12:00:00.250+00:00", "2026-13-23T12:00:00.250Z", "", "x"] {
+            assert!(parse_iso(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_are_opaque_and_cursors_and_escapes_come_back() {
+        assert_eq!(opaque(&digest(1, &["a"]), 22).len(), 22);
+        assert_eq!(opaque(&[0; 32], 4), "AAAA");
+        let value = serde_json::json!({ "below": 7 });
+        assert_eq!(parse_cursor(&cursor(&value)), Some(value));
+        assert_eq!(percent_decode("336%40s.whatsapp.net%"), "336@s.whatsapp.net%");
+        assert_eq!(parse_cursor("zz"), None);
+    }
+}

@@ -70,6 +70,8 @@ impl Courier {
             .user_agent("axios/1.7.7")
             .timeout(opts.webhook_timeout)
             .redirect(reqwest::redirect::Policy::none())
+            // Receivers are on this machine as a rule, where no proxy of the environment leads.
+            .no_proxy()
             .build()?;
         Ok(Self {
             http,

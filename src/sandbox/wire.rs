@@ -104,6 +104,14 @@ fn route(method: &Method, path: &[&str]) -> Option<(&'static str, Op)> {
     })
 }
 
+/// Whether `POST /users/invite` and its like name a route; `/api/v1` in front and names in braces are as good as any.
+pub(super) fn is_endpoint(name: &str) -> bool {
+    let Some((method, path)) = name.split_once(' ') else { return false };
+    let Ok(method) = Method::from_bytes(method.as_bytes()) else { return false };
+    let parts: Vec<&str> = path.trim_start_matches("/api/v1").trim_matches('/').split('/').collect();
+    route(&method, &parts).is_some()
+}
+
 /// Whether a request changes something outside: those are watched for overlaps.
 fn changes(label: &str) -> bool {
     !label.starts_with("GET ") && !label.contains(" /webhooks")

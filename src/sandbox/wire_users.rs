@@ -17,6 +17,8 @@ use super::world::{Link, World};
 /// Longest note of an invitation, in characters.
 const NOTE_MAX: usize = 300;
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How long nobody can be invited again after the invitation was withdrawn.
+const COOL_DOWN: Duration = Duration::from_secs(21 * 24 * 3600);
 
 pub(super) fn me(w: &mut World, call: &Call) -> Answer {
     let account = call.query_account(w, None)?;
@@ -90,7 +92,7 @@ fn profile_json(w: &World, account: usize, person: usize) -> Value {
     });
     let status = match link {
         Some(Link::Pending { .. }) => "PENDING",
-        Some(Link::Withdrawn) => "WITHDRAWN",
+        Some(Link::Withdrawn { .. }) => "WITHDRAWN",
         _ => return profile,
     };
     profile["invitation"] = json!({ "type": "SENT", "status": status });
@@ -112,10 +114,11 @@ pub(super) fn invite(w: &mut World, call: &Call) -> Answer {
     };
     match w.links.get(&(account, person)) {
         None => {}
+        Some(Link::Withdrawn { at }) if w.now.since(*at) >= COOL_DOWN => {}
         Some(Link::Connected { .. }) => {
             return Err(Problem::new(422, "already_connected", "The recipient is already a relation."));
         }
-        Some(Link::Pending { .. } | Link::Withdrawn) => {
+        Some(Link::Pending { .. } | Link::Withdrawn { .. }) => {
             return Err(Problem::new(
                 422,
                 "already_invited_recently",
@@ -215,7 +218,7 @@ pub(super) fn withdraw(w: &mut World, call: &Call) -> Answer {
         return Err(Problem::missing("invitation"));
     };
     w.invitations.remove(id);
-    w.links.insert((owner, person), Link::Withdrawn);
+    w.links.insert((owner, person), Link::Withdrawn { at: w.now });
     let entry = Entry {
         kind: "withdraw",
         account_id: w.accounts[account].id.clone(),

@@ -54,6 +54,11 @@ impl<T> Ring<T> {
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
         self.items.iter()
     }
+    /// Those numbered `number` and above, oldest first.
+    pub(super) fn iter_from(&self, number: u64) -> impl Iterator<Item = &T> {
+        let start = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.items.len());
+        self.items.range(start..)
+    }
 }
 
 /// A connected account.
@@ -78,7 +83,7 @@ pub(super) struct Account {
 /// How an account stands to a person on LinkedIn. No entry: strangers.
 pub(super) enum Link {
     Pending { id: String, number: u64, at: Timestamp, note: Option<String> },
-    Withdrawn,
+    Withdrawn { at: Timestamp },
     Connected { at: Timestamp, number: u64 },
 }
 

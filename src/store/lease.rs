@@ -85,12 +85,6 @@ impl LeaseView {
     pub fn epoch(&self, shard: u16) -> i64 {
         self.epochs.get(usize::from(shard)).copied().unwrap_or(-1)
     }
-
-    /// A view that carries other epochs: what a node that was overtaken believes. For tests of the fence.
-    #[doc(hidden)]
-    pub fn with_epochs_moved(&self, by: i64) -> Self {
-        Self { node: self.node, epochs: Arc::new(self.epochs.map(|e| e + by)) }
-    }
 }
 
 /// Why the shards could not be claimed.

@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use sqlx::migrate::Migrator;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::domain::time::Timestamp;
 
@@ -21,6 +21,8 @@ const MONTHS_AHEAD: u32 = 13;
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!();
     migrator.dangerous_set_table_name("public.campaignd_migrations");
+    // `migrate` holds a lock of its own, which covers the look at the database as well.
+    migrator.set_locking(false);
     migrator
 });
 
@@ -119,28 +121,42 @@ pub async fn migrate(pool: &PgPool) -> Result<Report, MigrateError> {
         let found = sqlx::query_scalar(VERSION_TEXT).fetch_one(&mut *conn).await?;
         return Err(MigrateError::TooOld { found });
     }
-    let before = applied(&mut conn).await?;
-    let mut adopted = None;
-    if !up_to_date(&before) {
-        preflight(&mut conn, &before).await?;
-        if before.is_empty() {
-            adopted = count_adopted(&mut conn).await?;
+    let mut report = Report { applied: Vec::new(), adopted: None, already_up_to_date: true };
+    if !up_to_date(&applied(&mut conn).await?) {
+        sqlx::query(LOCK).execute(&mut *conn).await?;
+        match run(&mut conn).await {
+            Ok(done) => report = done,
+            Err(error) => {
+                // Not returned to the pool: it holds the lock. Closing it lets go.
+                conn.detach().close().await.ok();
+                return Err(error);
+            }
         }
-        if let Err(error) = MIGRATOR.run_direct(None, &mut *conn, false).await {
-            // Not returned to the pool: it may still hold the migrator's lock.
-            let role = sqlx::query_scalar(ROLE).fetch_one(&mut *conn).await.unwrap_or_default();
-            drop(conn.detach());
-            return Err(name_failure(error, role));
-        }
+        sqlx::query(UNLOCK).execute(&mut *conn).await?;
+    }
+    // By the database's clock: at this point there is no other.
+    sqlx::query(ENSURE_FROM_NOW).bind(MONTHS_AHEAD.cast_signed()).execute(&mut *conn).await?;
+    Ok(report)
+}
+
+/// Applies what is missing, under the lock. Another process may have done it while we waited for it.
+async fn run(conn: &mut PgConnection) -> Result<Report, MigrateError> {
+    let before = applied(conn).await?;
+    if up_to_date(&before) {
+        return Ok(Report { applied: Vec::new(), adopted: None, already_up_to_date: true });
+    }
+    preflight(conn, &before).await?;
+    let adopted = if before.is_empty() { count_adopted(conn).await? } else { None };
+    if let Err(error) = MIGRATOR.run_direct(None, conn, false).await {
+        let role = sqlx::query_scalar(ROLE).fetch_one(conn).await.unwrap_or_default();
+        return Err(name_failure(error, role));
     }
     let applied = MIGRATOR
         .iter()
         .filter(|m| !before.iter().any(|(version, _)| *version == m.version))
         .map(|m| format!("{} {}", m.version, m.description))
-        .collect::<Vec<_>>();
-    // By the database's clock: at this point there is no other.
-    sqlx::query(ENSURE_FROM_NOW).bind(MONTHS_AHEAD.cast_signed()).execute(&mut *conn).await?;
-    Ok(Report { already_up_to_date: applied.is_empty(), applied, adopted })
+        .collect();
+    Ok(Report { applied, adopted, already_up_to_date: false })
 }
 
 /// Makes the missing month partitions of `transitions` and `sends`, for `months` months from the one of `from` (UTC), and
@@ -227,6 +243,8 @@ fn name_failure(error: sqlx::migrate::MigrateError, role: String) -> MigrateErro
 
 const VERSION: &str = "SELECT current_setting('server_version_num')::integer";
 const VERSION_TEXT: &str = "SELECT current_setting('server_version')";
+const LOCK: &str = "SELECT pg_advisory_lock(hashtextextended('campaignd_migrate', 0))";
+const UNLOCK: &str = "SELECT pg_advisory_unlock(hashtextextended('campaignd_migrate', 0))";
 const ROLE: &str = "SELECT current_user::text";
 const HAS_MIGRATIONS: &str = "SELECT to_regclass('public.campaignd_migrations') IS NOT NULL";
 const APPLIED: &str = "SELECT version, checksum FROM public.campaignd_migrations WHERE success ORDER BY version";

@@ -1,5 +1,19 @@
 //! What an engineer sees: the metrics catalogue and logging. Names live here only.
+//!
+//! Rooms count with `metrics::counter!(telemetry::SENDS, "channel" => .., "outcome" => ..)`; the constants below are the
+//! names, [`CATALOG`] says what each one is. Label values are names of enums, never ids or texts, so that the number of series
+//! does not grow with the number of prospects. `serve` installs the recorder, renders it at `/metrics` and tidies it up.
 
+mod catalog;
+mod logging;
+mod metrics;
+
+pub use self::catalog::{CATALOG, Kind, Label, Metric};
+pub use self::logging::init_logging;
+pub use self::metrics::{Error, Metrics, install};
+
+/// Constant 1; the version is its label (gauge; label `version`).
+pub const BUILD_INFO: &str = "campaignd_build_info";
 /// Live prospect actors (gauge).
 pub const RESIDENTS: &str = "campaignd_residents";
 /// Durable transitions by trigger (counter; label `trigger`).

@@ -17,13 +17,15 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
 /// The database that is copied.
 const TEMPLATE: &str = "campaignd_template";
 
+/// Before the process id in the name of a run's directory.
+const PREFIX: &str = "campaignd-it.";
+
 /// The cluster of this run, with the template in it.
 static CLUSTER: LazyLock<Private> = LazyLock::new(|| {
     // Made on a thread with a runtime of its own: the tests' runtimes come and go.
     std::thread::spawn(|| {
-        let home = std::env::temp_dir().join("campaignd-it");
-        remove_dead(&home);
-        let data_dir = home.join(process::id().to_string()).join("pg");
+        remove_dead();
+        let data_dir = std::env::temp_dir().join(format!("{PREFIX}{}", process::id())).join("pg");
         let cluster = postgres::start(Options::throwaway(data_dir)).expect("a private postgres");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -97,11 +99,14 @@ fn with_database(url: &str, name: &str) -> String {
     format!("{server}/{name}")
 }
 
-/// Removes what runs that have ended left behind. A server goes with its run, within moments.
-fn remove_dead(home: &Path) {
-    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
-        let alive = Path::new("/proc").join(entry.file_name()).exists();
-        if !alive && !entry.path().join("pg/postmaster.pid").exists() {
+/// Removes what runs that have ended left behind. Their servers have gone with them, or are just about to.
+fn remove_dead() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix(PREFIX) else { continue };
+        let alive = Path::new("/proc").join(pid).exists();
+        if !alive && postgres::running_url(&entry.path().join("pg")).is_none() {
+            // Another user's is not ours to remove.
             let _ = fs::remove_dir_all(entry.path());
         }
     }

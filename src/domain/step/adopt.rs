@@ -6,39 +6,47 @@ use crate::domain::execution::{Execution, Status};
 use crate::domain::flow::Flow;
 use crate::domain::send::SendStatus;
 
-/// Whether a row needs [`Trigger::Adopted`](crate::domain::trigger::Trigger::Adopted) before it can run. A row as
-/// `initialize_execution_state` makes it does not.
+/// Whether a row needs [`Trigger::Adopted`](crate::domain::trigger::Trigger::Adopted) before it can run: it lacks what
+/// would wake it up. A row as `initialize_execution_state` makes it does not, nor does any row that this core wrote; one
+/// that another program writes to later does again, whatever its version.
 pub fn needs_mending(execution: &Execution, flow: &Flow) -> bool {
-    execution.version == 0
-        && match execution.status {
-            Status::Completed | Status::Failed => false,
-            Status::Paused => execution.paused_status.is_none(),
-            Status::Executing => execution.open_send.is_none(),
-            Status::Pending => execution.next_execution_at.is_none() || flow.step(execution.current_step).is_none(),
-            Status::WaitingTrigger => {
-                execution.next_execution_at.is_none()
-                    || execution.next_check_at.is_none()
-                    || execution.waiting_for_trigger.is_none()
-                    || flow.step(execution.current_step).is_none()
-            }
+    lacks_something(execution, execution.status, flow)
+}
+
+fn lacks_something(execution: &Execution, status: Status, flow: &Flow) -> bool {
+    match status {
+        Status::Completed | Status::Failed => false,
+        Status::Paused => match execution.paused_status {
+            None | Some(Status::Paused | Status::Completed | Status::Failed) => true,
+            Some(underneath) => lacks_something(execution, underneath, flow),
+        },
+        Status::Executing => execution.open_send.is_none(),
+        Status::Pending => execution.next_execution_at.is_none() || flow.step(execution.current_step).is_none(),
+        Status::WaitingTrigger => {
+            execution.next_execution_at.is_none()
+                || execution.next_check_at.is_none()
+                || execution.waiting_for_trigger.is_none()
+                || execution.trigger_max_checks == 0
+                || flow.step(execution.current_step).is_none()
         }
+    }
 }
 
 /// Gives the row what it lacks: a wake-up, or a send to be settled.
 pub(super) fn mend(m: &mut Moves<'_>) -> Result<(), Rejected> {
     m.unless_final()?;
-    let mut before = m.next.clone();
-    before.version -= 1;
-    if !needs_mending(&before, m.flow) {
+    if !needs_mending(&m.next, m.flow) {
         return Err(Rejected::NothingToMend);
     }
     if m.next.status == Status::Paused {
-        m.next.paused_status =
-            Some(if m.next.waiting_for_trigger.is_some() { Status::WaitingTrigger } else { Status::Pending });
-        m.while_unpaused(mend_unpaused);
-    } else {
-        mend_unpaused(m);
+        let underneath = match m.next.paused_status {
+            Some(known @ (Status::Pending | Status::Executing | Status::WaitingTrigger)) => known,
+            _ if m.next.waiting_for_trigger.is_some() => Status::WaitingTrigger,
+            _ => Status::Pending,
+        };
+        m.next.paused_status = Some(underneath);
     }
+    m.while_unpaused(mend_unpaused);
     Ok(())
 }
 

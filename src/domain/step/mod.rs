@@ -121,34 +121,32 @@ fn decide<'f>(execution: &Execution, flow: &'f Flow, trigger: &Trigger, now: Tim
         Trigger::Due => due(&mut m)?,
         Trigger::CheckDue => check_due(&mut m)?,
         Trigger::SendFinished { send, outcome } => outcome::finish(&mut m, *send, outcome)?,
+        // Facts are recorded after the end as well (the state columns are kept current), and then change nothing else.
         Trigger::ConnectionAccepted => {
-            m.unless_final()?;
             if m.next.is_connected() {
-                return Err(Rejected::AlreadyKnown);
+                return Err(m.known());
             }
             m.next.linkedin.connection_status = Some(ConnectionStatus::Accepted);
             m.while_unpaused(|m| m.trigger_arrived(WaitTrigger::ConnectionAccepted));
         }
         Trigger::Reply { channel } => {
-            m.unless_final()?;
             let known = std::mem::replace(m.replied(*channel), true);
-            if m.flow.stop_on.reply {
+            if m.flow.stop_on.reply && !m.next.status.is_final() {
                 m.complete(ExitReason::Replied);
             } else if known {
-                return Err(Rejected::AlreadyKnown);
+                return Err(m.known());
             } else {
                 m.while_unpaused(|m| m.trigger_arrived(WaitTrigger::Reply));
             }
         }
         Trigger::Bounce { status } => {
-            m.unless_final()?;
             match (m.next.email.bounce_status, status) {
                 (Some(BounceStatus::Hard), _) | (Some(BounceStatus::Soft), BounceStatus::Soft) => {
-                    return Err(Rejected::AlreadyKnown);
+                    return Err(m.known());
                 }
                 (Some(BounceStatus::Soft) | None, _) => m.next.email.bounce_status = Some(*status),
             }
-            if *status == BounceStatus::Hard && m.flow.stop_on.hard_bounce {
+            if *status == BounceStatus::Hard && m.flow.stop_on.hard_bounce && !m.next.status.is_final() {
                 m.fail(ExitReason::Bounced);
             }
         }
@@ -179,8 +177,7 @@ fn decide<'f>(execution: &Execution, flow: &'f Flow, trigger: &Trigger, now: Tim
             if m.flow.step(*step).is_none() {
                 return Err(Rejected::NoSuchStep);
             }
-            let executing = [Some(m.next.status), m.next.paused_status].contains(&Some(Status::Executing));
-            if executing && m.next.current_step == *step {
+            if outcome::under_way(&m, *step) {
                 return Err(Rejected::SendUnderWay);
             }
             m.restart(*step);
@@ -207,7 +204,7 @@ fn due(m: &mut Moves<'_>) -> Result<(), Rejected> {
         }
         Status::WaitingTrigger => {
             m.reached(m.next.next_execution_at)?;
-            m.timed_out();
+            m.wait_ends();
         }
         Status::Executing => return Err(Rejected::NotWaiting),
         Status::Paused => return Err(Rejected::Paused),
@@ -227,10 +224,8 @@ fn check_due(m: &mut Moves<'_>) -> Result<(), Rejected> {
     m.reached(m.next.next_check_at)?;
     let wait = m.wait();
     m.next.trigger_check_count = m.next.trigger_check_count.saturating_add(1);
-    if m.holds(wait.trigger) {
-        m.trigger_arrived(wait.trigger);
-    } else if m.next.trigger_check_count >= m.next.trigger_max_checks {
-        m.timed_out();
+    if m.holds(wait.trigger) || m.next.trigger_check_count >= m.next.trigger_max_checks {
+        m.wait_ends();
     } else {
         // Checks keep their rhythm; those that were missed while nothing ran are not made up for.
         let planned = m.next.next_check_at.unwrap_or(m.now) + wait.check_every;

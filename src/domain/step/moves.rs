@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Decision, Effect, FinishSend, Rejected};
 use crate::domain::account::Channel;
 use crate::domain::execution::{Execution, ExitReason, Status, WaitTrigger};
-use crate::domain::flow::{CHECK_EVERY_DEFAULT, Flow, OnTimeout, Step, WaitFor};
+use crate::domain::flow::{CHECK_EVERY_DEFAULT, Flow, MAX_CHECKS_DEFAULT, OnTimeout, Step, WaitFor};
 use crate::domain::id::SendId;
 use crate::domain::send::{Action, SendIntent, SendStatus};
 use crate::domain::time::Timestamp;
@@ -21,7 +21,7 @@ pub(super) struct Moves<'f> {
 impl<'f> Moves<'f> {
     pub(super) fn new(execution: &Execution, flow: &'f Flow, now: Timestamp) -> Self {
         let mut next = execution.clone();
-        next.version += 1;
+        next.version = next.version.saturating_add(1);
         Self { next, effects: Vec::new(), flow, now }
     }
 
@@ -31,6 +31,11 @@ impl<'f> Moves<'f> {
 
     pub(super) const fn unless_final(&self) -> Result<(), Rejected> {
         if self.next.status.is_final() { Err(Rejected::AlreadyFinal) } else { Ok(()) }
+    }
+
+    /// Why a fact that is recorded already changes nothing.
+    pub(super) const fn known(&self) -> Rejected {
+        if self.next.status.is_final() { Rejected::AlreadyFinal } else { Rejected::AlreadyKnown }
     }
 
     /// An absent time counts as reached: nothing may sleep for ever because a column was empty.
@@ -55,15 +60,20 @@ impl<'f> Moves<'f> {
         self.flow.step(self.next.current_step)
     }
 
-    /// The wait of the current step; for a row whose flow has none there (adopted), the defaults.
+    /// The wait of the current step; for a row whose flow has none there (adopted), the defaults. What is waited for is
+    /// what the row says, also where an adopted row and its flow differ: every decision about a wait asks here.
     pub(super) fn wait(&self) -> WaitFor {
-        self.current().and_then(|s| s.wait_for.clone()).unwrap_or(WaitFor {
-            trigger: self.next.waiting_for_trigger.unwrap_or(WaitTrigger::ConnectionAccepted),
+        let mut wait = self.current().and_then(|s| s.wait_for.clone()).unwrap_or(WaitFor {
+            trigger: WaitTrigger::ConnectionAccepted,
             timeout: Duration::ZERO,
             check_every: CHECK_EVERY_DEFAULT,
-            max_checks: self.next.trigger_max_checks,
+            max_checks: MAX_CHECKS_DEFAULT,
             on_timeout: OnTimeout::Continue,
-        })
+        });
+        if let Some(trigger) = self.next.waiting_for_trigger {
+            wait.trigger = trigger;
+        }
+        wait
     }
 
     pub(super) fn holds(&self, trigger: WaitTrigger) -> bool {
@@ -144,14 +154,19 @@ impl<'f> Moves<'f> {
 
     /// A trigger has arrived: if it is waited for, the next step is due now.
     pub(super) fn trigger_arrived(&mut self, trigger: WaitTrigger) {
-        if self.next.status == Status::WaitingTrigger && self.next.waiting_for_trigger == Some(trigger) {
+        if self.next.status == Status::WaitingTrigger && self.wait().trigger == trigger {
             self.done_then(self.next.current_step.saturating_add(1), Duration::ZERO);
         }
     }
 
-    /// The wait of the current step has ended without its trigger.
-    pub(super) fn timed_out(&mut self) {
-        match self.wait().on_timeout {
+    /// The wait of the current step is over: as if its trigger had come, where that is recorded already (an adopted row),
+    /// else as the flow says.
+    pub(super) fn wait_ends(&mut self) {
+        let wait = self.wait();
+        if self.holds(wait.trigger) {
+            return self.trigger_arrived(wait.trigger);
+        }
+        match wait.on_timeout {
             OnTimeout::Continue => self.done_then(self.next.current_step.saturating_add(1), Duration::ZERO),
             OnTimeout::Goto(to) => self.done_then(to, Duration::ZERO),
             OnTimeout::Complete => {
@@ -227,7 +242,7 @@ impl<'f> Moves<'f> {
     }
 
     /// All steps have been gone through. It failed only if some step failed and none was done.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         if self.next.completed_steps.is_empty() && !self.next.failed_steps.is_empty() {
             self.fail(ExitReason::Error);
         } else {

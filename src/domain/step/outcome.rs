@@ -25,7 +25,13 @@ pub(super) fn finish(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) -> 
 }
 
 fn settle(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
-    let Some(step) = m.current() else { return };
+    let Some(step) = m.current() else {
+        // A row changed by hand: there is no step to go on with, but what happened is recorded.
+        after_the_end(m, send, outcome);
+        return if m.next.open_send.is_none() {
+            m.finish()
+        };
+    };
     let mut row = FinishSend { send, status: SendStatus::Sent, parked: false, class: None, error: None };
     match outcome {
         SendOutcome::Sent => {
@@ -93,8 +99,8 @@ fn after_the_end(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
             row.status = SendStatus::Sent;
             m.next.open_send = None;
             // The step of this send is not known any more from the position; its channel facts are what counts.
-            if let Some(action) = action_of(m, send) {
-                record(m, action);
+            if let Some(step) = position_of(m, send).and_then(|position| m.flow.step(position)) {
+                record(m, step.action);
             }
         }
         SendOutcome::Failed { class, error } => {
@@ -119,14 +125,23 @@ fn after_the_end(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
     m.finish_send(row);
 }
 
-/// The action of a send of this execution, found by deriving the ids of every step again: a final execution's position no
-/// longer tells which step its last send was for.
-fn action_of(m: &Moves<'_>, send: SendId) -> Option<Action> {
-    (1..=m.flow.len()).find_map(|position| {
+/// Whether a step has a send without an outcome. An execution that ended early keeps its open send: the provider may have
+/// been called, so its step may not be started again before that is settled.
+pub(super) fn under_way(m: &Moves<'_>, step: u32) -> bool {
+    if m.next.status.is_final() {
+        m.next.open_send.is_some_and(|send| position_of(m, send).is_none_or(|position| position == step))
+    } else {
+        let executing = [Some(m.next.status), m.next.paused_status].contains(&Some(Status::Executing));
+        executing && m.next.current_step == step
+    }
+}
+
+/// The step of the last send of this execution, found by deriving the ids of every step again: a final execution's
+/// position no longer tells which step its last send was for.
+fn position_of(m: &Moves<'_>, send: SendId) -> Option<u32> {
+    (1..=m.flow.len()).find(|position| {
         (1..=retry::ATTEMPTS_MAX)
-            .any(|attempt| SendId::derive(m.next.id, position, attempt, m.next.send_sequence) == send)
-            .then(|| m.flow.step(position).map(|s| s.action))
-            .flatten()
+            .any(|attempt| SendId::derive(m.next.id, *position, attempt, m.next.send_sequence) == send)
     })
 }
 

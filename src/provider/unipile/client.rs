@@ -46,7 +46,7 @@ pub struct Unipile {
     http: Client,
     base: Url,
     key: Secret,
-    /// The rest of a total of `timeout`: also bounds the reads that are only nice to have.
+    /// Also the upper bound of the reads that are only nice to have.
     pub(super) timeout: Duration,
 }
 

@@ -18,6 +18,9 @@ use crate::provider::{Found, SendRequest};
 /// How far the provider's clock may be behind ours.
 const SKEW: Duration = Duration::from_secs(120);
 
+/// Most messages of the same text whose chats are looked up.
+const CANDIDATES_MAX: usize = 50;
+
 impl Unipile {
     pub(super) async fn read_back(&self, request: &SendRequest, since: Timestamp) -> Result<Found, Error> {
         let since = since - SKEW;
@@ -62,26 +65,31 @@ impl Unipile {
                 other => return other,
             }
         }
-        let person = match (&request.recipient.recipient_id, request.action) {
-            (Some(id), _) => Some(id.clone()),
-            (None, Action::SendWhatsapp) => request.recipient.whatsapp_id(),
-            (None, _) => match request.recipient.linkedin_identifier() {
+        let whatsapp = request.action == Action::SendWhatsapp;
+        let person = match &request.recipient.recipient_id {
+            Some(id) => Some(id.clone()),
+            None if whatsapp => request.recipient.whatsapp_id(),
+            None => match request.recipient.linkedin_identifier() {
                 Some(identifier) => match self.profile(account, &identifier).await {
-                    Ok(profile) => Some(
-                        profile
-                            .provider_id
-                            .ok_or_else(|| Error::Unreadable("the profile has no provider_id".into()))?,
-                    ),
+                    Ok(profile) => {
+                        let unreadable = || Error::Unreadable("the profile has no provider_id".into());
+                        Some(profile.provider_id.ok_or_else(unreadable)?)
+                    }
                     Err(e) if e.is_missing() => return self.absent_if_account_exists(account).await,
                     Err(e) => return Err(e),
                 },
                 None => None,
             },
         };
+        // Without anybody to write to, nobody was written to.
         let Some(person) = person else { return Ok(Found::Absent) };
         let chats = match self.chats_with(account, &person).await {
-            Err(e) if e.is_missing() => return self.absent_if_account_exists(account).await,
-            other => other?,
+            Ok(chats) => chats,
+            Err(e) if e.is_missing() => {
+                self.account(account).await?;
+                Vec::new()
+            }
+            Err(e) => return Err(e),
         };
         for chat in chats {
             match self.find_in_chat(request, &chat, since).await {
@@ -93,15 +101,57 @@ impl Unipile {
                 Err(e) => return Err(e),
             }
         }
+        if whatsapp { self.find_under_another_name(request, person, since).await } else { Ok(Found::Absent) }
+    }
+
+    /// WhatsApp may list the person under a LID, which nothing we know leads to. So every message of ours with this text
+    /// is looked at, and the chat says whose number it went to.
+    async fn find_under_another_name(
+        &self,
+        request: &SendRequest,
+        person: String,
+        since: Timestamp,
+    ) -> Result<Found, Error> {
+        let account = request.provider_account_id.as_str();
+        let mut sent = Vec::new();
+        self.each_message(account, &instant_text(since), |message| {
+            if is_ours(&message, request, since) && sent.len() < CANDIDATES_MAX {
+                sent.push(message);
+            }
+        })
+        .await?;
+        let mut hidden = sent.len() == CANDIDATES_MAX;
+        for message in sent {
+            let Some(chat_id) = message.chat_id else { continue };
+            let chat = match self.chat(account, &chat_id).await {
+                Err(e) if e.is_missing() => continue,
+                other => other?,
+            };
+            let names = [&chat.attendee_public_identifier, &chat.attendee_provider_id];
+            if names.iter().any(|name| name.as_deref() == Some(&person)) {
+                let (chat_id, message_id) = (Some(chat_id), message.id);
+                return Ok(Found::Sent(Receipt {
+                    recipient_id: Some(person),
+                    chat_id,
+                    message_id,
+                    ..Receipt::default()
+                }));
+            }
+            hidden |= !names.iter().any(|name| name.as_deref().is_some_and(|n| n.ends_with("@s.whatsapp.net")));
+        }
+        if hidden {
+            // Neither "sent" nor "absent" would be the truth.
+            return Err(Error::Unreadable(
+                "this text went to people whose number is not shown, or to too many of them".into(),
+            ));
+        }
         Ok(Found::Absent)
     }
 
     async fn find_in_chat(&self, request: &SendRequest, chat: &str, since: Timestamp) -> Result<Found, Error> {
-        let wanted = normalised(request.body.as_deref().unwrap_or_default());
         let found = self
             .find_message(chat, &instant_text(since), |message: Message| {
-                let ours = message.is_sender == Some(true) && message.timestamp.is_none_or(|t| t >= since);
-                (ours && message.text.as_deref().map(normalised).as_deref() == Some(&wanted)).then(|| Receipt {
+                is_ours(&message, request, since).then(|| Receipt {
                     recipient_id: request.recipient.recipient_id.clone(),
                     chat_id: Some(message.chat_id.unwrap_or_else(|| chat.to_owned())),
                     message_id: message.id,
@@ -142,6 +192,14 @@ impl Unipile {
     async fn absent_if_account_exists(&self, account: &str) -> Result<Found, Error> {
         self.account(account).await.map(|_| Found::Absent)
     }
+}
+
+/// Whether this is the message we look for: written by the account's owner since then, with the same text.
+fn is_ours(message: &Message, request: &SendRequest, since: Timestamp) -> bool {
+    message.is_sender == Some(true)
+        && message.timestamp.is_none_or(|t| t >= since)
+        && message.text.as_deref().map(normalised) == request.body.as_deref().map(normalised)
+        && message.text.is_some()
 }
 
 /// Our header of a mail, if it is there.

@@ -77,6 +77,28 @@ impl Unipile {
         Ok(chats)
     }
 
+    /// One chat.
+    pub(super) async fn chat(&self, account: &str, id: &str) -> Result<Chat, Error> {
+        self.get(&["chats", id], &[("account_id", account)], ANSWER_BYTES_MAX).await
+    }
+
+    /// Looks at every message of the account after `after`, whatever chat it is in.
+    pub(super) async fn each_message(
+        &self,
+        account: &str,
+        after: &str,
+        mut look: impl FnMut(Message),
+    ) -> Result<(), Error> {
+        let query = [("account_id", account), ("after", after), ("limit", "250")];
+        let _: Option<()> = self
+            .search(&["messages"], &query, ANSWER_BYTES_MAX, |message| {
+                look(message);
+                None
+            })
+            .await?;
+        Ok(())
+    }
+
     /// The first message of a chat after `after` that `look` takes.
     pub(super) async fn find_message<R>(
         &self,

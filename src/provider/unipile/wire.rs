@@ -16,7 +16,8 @@ pub(super) const TEXT_MAX: usize = 512;
 #[derive(Debug, Deserialize)]
 pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
-    #[serde(default, deserialize_with = "text")]
+    /// As long as it is: it goes back as it came.
+    #[serde(default, deserialize_with = "lenient")]
     pub(super) cursor: Option<String>,
 }
 
@@ -90,7 +91,7 @@ pub(super) struct MessageSent {
     pub(super) message_id: Option<String>,
 }
 
-/// An item of `GET /chat_attendees/{id}/chats`.
+/// `GET /chats/{id}`, and an item of `GET /chat_attendees/{id}/chats`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Chat {
@@ -99,6 +100,10 @@ pub(super) struct Chat {
     /// 0 with one person, 1 a group, 2 a channel.
     #[serde(rename = "type", deserialize_with = "text")]
     pub(super) kind: Option<String>,
+    #[serde(deserialize_with = "text")]
+    pub(super) attendee_provider_id: Option<String>,
+    #[serde(deserialize_with = "text")]
+    pub(super) attendee_public_identifier: Option<String>,
 }
 
 /// An item of `GET /chats/{id}/messages`.
@@ -197,7 +202,7 @@ pub(super) struct Webhook {
     pub(super) name: Option<String>,
     #[serde(deserialize_with = "text")]
     pub(super) source: Option<String>,
-    #[serde(deserialize_with = "text")]
+    #[serde(deserialize_with = "lenient")]
     pub(super) request_url: Option<String>,
     #[serde(deserialize_with = "flag")]
     pub(super) enabled: Option<bool>,

@@ -11,12 +11,19 @@ use super::batch::{self, Outcome};
 use super::{Change, Committed, Job};
 use crate::domain::id::ExecutionId;
 use crate::store::lease::LeaseView;
-use crate::store::{Error, Pool};
+use crate::store::{Error, Pool, failed};
 use crate::telemetry::{COMMIT_ROWS, COMMIT_SECONDS, TRANSITIONS};
 
 /// First and longest pause between two tries of a batch.
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// For the lane's connection only. The statement has many parts and looks everything up by key, so planning it each time is
+/// a large share of a batch (measured with 8,000 executions and 15 partitions, debug build: 17,500 changes/s planned each
+/// time, 26,700 planned once; with outcomes and identities 9,400 and 15,200). What was planned while the tables were empty
+/// must still look up by key when they are not.
+const PLAN_ONCE: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
+    set_config('enable_seqscan', 'off', false), set_config('enable_mergejoin', 'off', false)";
 
 /// A lane's state: one connection that it keeps, and what has to wait for the next batch.
 pub(super) struct Lane {
@@ -138,9 +145,7 @@ impl Lane {
                 Err(error) => return Err(Some(error)),
             };
             // It may be the connection that is broken; a new one costs a millisecond.
-            if let Some(mut connection) = self.connection.take() {
-                connection.close_on_drop();
-            }
+            self.connection = None;
             if *self.closing.borrow() {
                 tracing::error!(%error, rows = changes.len(), "closing without having written a batch");
                 return Err(None);
@@ -159,7 +164,11 @@ impl Lane {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             empty => {
-                let connection = self.pool.acquire().await.map_err(crate::store::failed("writing transitions"))?;
+                let what = failed("connecting to write transitions");
+                let mut connection = self.pool.acquire().await.map_err(&what)?;
+                // Not given back to the pool with these settings.
+                connection.close_on_drop();
+                sqlx::query(PLAN_ONCE).execute(&mut *connection).await.map_err(&what)?;
                 empty.insert(connection)
             }
         };

@@ -1,1 +1,8 @@
+//! The client against a server that records what it gets, and the webhooks against recorded bodies.
 
+mod classes;
+mod finds;
+mod manages;
+mod sends;
+mod server;
+mod webhooks;

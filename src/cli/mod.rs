@@ -1,0 +1,104 @@
+//! The command line: `campaignd <command>`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::telemetry;
+
+mod database;
+mod demo;
+mod live;
+mod people;
+mod sandbox;
+mod serve;
+
+/// Multi-channel outreach campaigns, one supervised actor per prospect, every transition durable in Postgres.
+#[derive(Debug, Parser)]
+#[command(name = "campaignd", version, propagate_version = true, max_term_width = 110)]
+#[command(
+    after_help = "Start here:\n  campaignd demo          the seed's campaign for 200 people, five days in a minute\n  \
+    campaignd serve         the daemon (a private Postgres unless DATABASE_URL is set)\n  \
+    campaignd campaign check flow.json"
+)]
+struct Cli {
+    /// Settings, as TOML. CAMPAIGND_<SECTION>__<KEY> overrides them.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the seed's three-step campaign against the sandbox, live in this terminal.
+    Demo(demo::Args),
+    /// Run the daemon: API on 127.0.0.1:8080, metrics on 127.0.0.1:9464/metrics.
+    Serve(serve::Args),
+    /// Bring the schema up to date, or take over the tables of the old orchestrator.
+    Migrate(database::MigrateArgs),
+    /// About the database.
+    #[command(subcommand)]
+    Db(database::Command),
+    /// Keys of the HTTP API.
+    #[command(subcommand)]
+    Key(database::KeyCommand),
+    /// Run the provider's sandbox alone: a server that speaks Unipile's wire and plays the people.
+    Sandbox(sandbox::Args),
+}
+
+/// Why a command ended without doing its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// The command was refused, or something it found is wrong: exit 1.
+    pub(crate) fn refused(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 1 }
+    }
+
+    /// It could not begin (settings, connection): exit 2.
+    pub(crate) fn usage(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 2 }
+    }
+}
+
+/// Runs the command line of this process and answers its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match Config::load(cli.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return fail(&Failure::usage(error)),
+    };
+    telemetry::init_logging(config.log_json, true);
+    // Before the runtime's threads: a private Postgres must not be a child of one of them.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::usage(format!("cannot start the async runtime: {error}"))),
+    };
+    match runtime.block_on(run(cli.command, config)) {
+        Ok(code) => code,
+        Err(failure) => fail(&failure),
+    }
+}
+
+async fn run(command: Command, config: Config) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Demo(args) => demo::run(args, config).await,
+        Command::Serve(args) => serve::run(args, config).await,
+        Command::Migrate(args) => database::migrate(args, config).await,
+        Command::Db(command) => database::run(command, config).await,
+        Command::Key(command) => database::key(command, config).await,
+        Command::Sandbox(args) => sandbox::run(args, config).await,
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("campaignd: {}", failure.message);
+    ExitCode::from(failure.code)
+}

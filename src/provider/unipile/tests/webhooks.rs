@@ -1,0 +1,289 @@
+//! Delivered bodies: each recorded one as it should be read, and everything else without a panic.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::domain::account::Channel;
+use crate::domain::time::Timestamp;
+use crate::provider::unipile::webhook::{Event, MailKind, Parsed, parse};
+
+const RECEIVED: Timestamp = Timestamp::from_micros(1_783_328_580_000_000);
+
+const RECORDED: &[&str] = &[
+    "new_relation",
+    "message_linkedin",
+    "message_own",
+    "message_whatsapp",
+    "mail_reply",
+    "mail_bounce",
+    "mail_delayed",
+    "mail_out_of_office",
+    "mail_sent",
+    "account_status",
+    "unknown",
+];
+
+fn recorded(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/golden/unipile/webhook_{name}.json", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn check(name: &str, key: &str, event: Event) {
+    assert_eq!(parse(&recorded(name), RECEIVED), Parsed { event, dedupe_key: key.into() }, "{name}");
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+fn mail(email_id: &str, from: &str, kind: MailKind) -> Event {
+    Event::MailReceived {
+        account: "mail-acc".into(),
+        email_id: some(email_id),
+        message_id: None,
+        thread_id: None,
+        in_reply_to_message_id: None,
+        in_reply_to_id: None,
+        from: some(from),
+        kind,
+    }
+}
+
+#[test]
+fn a_new_relation_names_the_person() {
+    check(
+        "new_relation",
+        "new_relation:fFl2acc:ACoAAAjane",
+        Event::NewRelation {
+            account: "fFl2acc".into(),
+            recipient_id: some("ACoAAAjane"),
+            public_identifier: some("jane-doe"),
+            profile_url: some("https://www.linkedin.com/in/jane-doe/"),
+        },
+    );
+}
+
+#[test]
+fn a_linkedin_message_is_theirs_or_ours() {
+    let message = |id: &str, from_us, sender: &str, micros| Event::MessageReceived {
+        account: "fFl2acc".into(),
+        channel: Some(Channel::Linkedin),
+        chat_id: some("chat-1"),
+        message_id: some(id),
+        from_us,
+        is_group: false,
+        sender_id: some(sender),
+        sender_public: None,
+        sender_phone: None,
+        sender_lid: None,
+        timestamp: Some(Timestamp::from_micros(micros)),
+    };
+    let at = 1_783_331_007_002_000;
+    check("message_linkedin", "message_received:msg-1", message("msg-1", false, "ACoAAAjane", at));
+    // Without is_sender, as the documentation has it.
+    check("message_own", "message_received:msg-2", message("msg-2", true, "ACoAAAown", 1_783_328_400_000_000));
+}
+
+#[test]
+fn a_whatsapp_message_names_the_writer_by_lid_jid_and_number() {
+    check(
+        "message_whatsapp",
+        "message_received:msg-9",
+        Event::MessageReceived {
+            account: "wa-acc".into(),
+            channel: Some(Channel::Whatsapp),
+            chat_id: some("chat-9"),
+            message_id: some("msg-9"),
+            from_us: false,
+            is_group: false,
+            sender_id: some("140111@lid"),
+            sender_public: some("33612345678@s.whatsapp.net"),
+            sender_phone: some("+33612345678"),
+            sender_lid: some("140111@lid"),
+            timestamp: Some(Timestamp::from_micros(1_779_098_400_000_000)),
+        },
+    );
+}
+
+#[test]
+fn a_mail_reply_names_what_it_answers() {
+    check(
+        "mail_reply",
+        "mail_received:YPNSmail",
+        Event::MailReceived {
+            account: "mail-acc".into(),
+            email_id: some("YPNSmail"),
+            message_id: some("<reply-1@acme.test>"),
+            thread_id: some("thread-1"),
+            in_reply_to_message_id: some("<sent-1@us.test>"),
+            in_reply_to_id: some("sent-prov-1"),
+            from: some("jane@acme.test"),
+            kind: MailKind::Reply,
+        },
+    );
+}
+
+#[test]
+fn bounces_automatic_answers_and_our_own_mail_are_not_replies() {
+    let bounce = |to: &str, hard| MailKind::Bounce { failed: vec![to.into()], hard };
+    for (name, kind) in [
+        ("mail_bounce", bounce("gone@acme.test", true)),
+        ("mail_delayed", bounce("slow@acme.test", false)),
+        ("mail_out_of_office", MailKind::AutoReply),
+        ("mail_sent", MailKind::Ours),
+    ] {
+        let Event::MailReceived { kind: read, .. } = parse(&recorded(name), RECEIVED).event else { panic!("{name}") };
+        assert_eq!(read, kind, "{name}");
+    }
+    check(
+        "mail_delayed",
+        "mail_received:bounce-2",
+        mail("bounce-2", "mailer-daemon@googlemail.test", bounce("slow@acme.test", false)),
+    );
+}
+
+#[test]
+fn what_a_mail_is_shows_in_sender_subject_and_body() {
+    let hard = || MailKind::Bounce { failed: vec!["x@acme.test".into()], hard: true };
+    let soft = || MailKind::Bounce { failed: vec!["x@acme.test".into()], hard: false };
+    for (from, subject, body, expected) in [
+        ("jane@acme.test", "Re: Delivery failure", "x@acme.test 5.1.1", MailKind::Reply),
+        ("jane@acme.test", "RE: Out of office next week?", "", MailKind::Reply),
+        ("jane@acme.test", "Urlaub und Preise", "", MailKind::Reply),
+        ("jane@acme.test", "Out of Office: Re: A question", "", MailKind::AutoReply),
+        ("jane@acme.test", "Réponse automatique : une question", "", MailKind::AutoReply),
+        ("jane@acme.test", "Respuesta automática: hola", "", MailKind::AutoReply),
+        ("jane@acme.test", "自动回复: hello", "", MailKind::AutoReply),
+        ("postmaster@acme.test", "Undeliverable: A question", "<a href=\"mailto:x@acme.test\">", hard()),
+        ("postmaster@acme.test", "Unzustellbar: A question", "x@acme.test 4.2.2", soft()),
+        ("postmaster@acme.test", "Your quota", "hello", MailKind::AutoReply),
+        ("mailer-daemon@acme.test", "anything", "X@Acme.test is unknown here", hard()),
+        ("mailer-daemon@acme.test", "Delayed Mail (still being retried)", "x@acme.test", soft()),
+        ("mailer-daemon@acme.test", "x", "mx 10.4.1.1 says 550 5.7.1 to x@acme.test", hard()),
+    ] {
+        let body = json!({"event": "mail_received", "account_id": "a", "email_id": "e", "role": "inbox", "subject": subject,
+            "body_plain": body, "from_attendee": {"identifier": from}, "to_attendees": [{"identifier": "us@us.test"}]});
+        let Event::MailReceived { kind, .. } = parse(body.to_string().as_bytes(), RECEIVED).event else { panic!() };
+        assert_eq!(kind, expected, "{from} {subject}");
+    }
+}
+
+#[test]
+fn a_status_change_is_one_fact_within_a_minute() {
+    let event = Event::AccountStatus { account: "fFl2acc".into(), message: "CREDENTIALS".into() };
+    check("account_status", "account_status:fFl2acc:CREDENTIALS:29722143", event);
+    let later = RECEIVED + std::time::Duration::from_secs(60);
+    assert_ne!(
+        parse(&recorded("account_status"), later).dedupe_key,
+        parse(&recorded("account_status"), RECEIVED).dedupe_key
+    );
+}
+
+#[test]
+fn what_we_do_not_know_is_kept_under_the_hash_of_its_bytes() {
+    let unknown = parse(&recorded("unknown"), RECEIVED);
+    assert_eq!(unknown.event, Event::Unknown { event: "message_reaction".into() });
+    assert!(unknown.dedupe_key.starts_with("sha256:"), "{}", unknown.dedupe_key);
+    for body in
+        [&b""[..], b"a=b", b"\xff\xfe", b"[]", b"1", b"{}", br#"{"event":"new_relation"}"#, br#"{"AccountStatus":1}"#]
+    {
+        assert!(matches!(parse(body, RECEIVED).event, Event::Unreadable { .. }), "{body:?}");
+    }
+    let system = br#"{"event":"message_received","account_id":"a","message_id":"m","is_event":1}"#;
+    assert!(matches!(parse(system, RECEIVED).event, Event::Unknown { .. }));
+}
+
+#[test]
+fn texts_are_trimmed_bounded_and_free_of_nul() {
+    let body = json!({"event": "new_relation", "account_id": " a\u{0}b ", "user_provider_id": "ü".repeat(5000)});
+    let parsed = parse(body.to_string().as_bytes(), RECEIVED);
+    let Event::NewRelation { account, recipient_id, .. } = parsed.event else { panic!() };
+    assert_eq!(account, "ab");
+    assert_eq!(recipient_id.unwrap().chars().count(), 512);
+    assert!(parsed.dedupe_key.starts_with("sha256:"));
+}
+
+/// No NUL anywhere, nothing beyond its bounds.
+fn storable(parsed: &Parsed) {
+    assert!(parsed.dedupe_key.len() <= 300 && !parsed.dedupe_key.contains('\0'));
+    let shown = format!("{:?}", parsed.event);
+    assert!(!shown.contains("\\0") && shown.len() < 64 * 1024);
+}
+
+#[test]
+fn every_recorded_body_survives_any_value_anywhere() {
+    let values = [
+        json!(null),
+        json!(true),
+        json!(1),
+        json!(-1.5e300),
+        json!("\u{0}<>@.x"),
+        json!([]),
+        json!([1, {}]),
+        json!({}),
+    ];
+    for name in RECORDED {
+        let body: Value = serde_json::from_slice(&recorded(name)).unwrap();
+        for path in paths(&body, "") {
+            for value in &values {
+                let mut changed = body.clone();
+                *changed.pointer_mut(&path).unwrap() = value.clone();
+                storable(&parse(changed.to_string().as_bytes(), RECEIVED));
+            }
+        }
+    }
+}
+
+/// Every place in a document, as JSON pointers.
+fn paths(value: &Value, at: &str) -> Vec<String> {
+    let inner: Vec<String> = match value {
+        Value::Object(map) => map.iter().flat_map(|(k, v)| paths(v, &format!("{at}/{k}"))).collect(),
+        Value::Array(items) => items.iter().enumerate().flat_map(|(i, v)| paths(v, &format!("{at}/{i}"))).collect(),
+        _ => Vec::new(),
+    };
+    std::iter::once(at.to_owned()).chain(inner).collect()
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let text = prop_oneof![
+        any::<String>(),
+        Just("message_received".to_owned()),
+        Just("mail_received".to_owned()),
+        Just("new_relation".to_owned()),
+        Just("mailer-daemon@x.test".to_owned()),
+        Just("Status: 5.é\u{0}.1\nFinal-Recipient: a@b.c".to_owned()),
+    ];
+    let key = prop_oneof![
+        any::<String>(),
+        prop::sample::select(vec!["event", "account_id", "AccountStatus", "sender", "from_attendee", "identifier"])
+            .prop_map(str::to_owned),
+        prop::sample::select(vec!["subject", "body_plain", "in_reply_to", "to_attendees", "message", "message_id"])
+            .prop_map(str::to_owned),
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        text.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 64, 8, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+            prop::collection::btree_map(key.clone(), inner, 0..8)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_a_panic(body in prop::collection::vec(any::<u8>(), 0..512)) {
+        storable(&parse(&body, RECEIVED));
+    }
+
+    #[test]
+    fn any_json_is_read_without_a_panic(body in any_json(), received in any::<i64>()) {
+        storable(&parse(body.to_string().as_bytes(), Timestamp::from_micros(received)));
+    }
+}

@@ -1,0 +1,127 @@
+//! The recorder: takes what the rooms count, and renders it for Prometheus.
+
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::{CATALOG, Kind, Metric};
+
+/// The process has one recorder, however many servers it runs (tests run many).
+static GLOBAL: OnceLock<Result<Metrics, String>> = OnceLock::new();
+
+/// Why nothing is counted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The recorder was refused, as a rule because the process has another.
+    #[error("cannot install the metrics recorder: {0}")]
+    Install(String),
+}
+
+/// What was counted so far in this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// The recorder that [`install`] installed; `None` before.
+    pub fn global() -> Option<Self> {
+        GLOBAL.get().and_then(|m| m.as_ref().ok()).cloned()
+    }
+
+    /// Everything in Prometheus's text format.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds new samples into the buckets. To be called every few seconds: samples pile up between two calls (or scrapes).
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// Installs the process's recorder, described and with zeroes for every combination of labels that is known beforehand:
+/// otherwise the first event of a kind would be invisible to `rate()`. Called again, it gives the same recorder.
+pub fn install() -> Result<Metrics, Error> {
+    GLOBAL.get_or_init(|| set_up().map_err(|e| e.to_string())).clone().map_err(Error::Install)
+}
+
+fn set_up() -> Result<Metrics, metrics_exporter_prometheus::BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    // Without buckets a histogram would become a summary, which cannot be added up over instances.
+    for metric in CATALOG.iter().filter(|m| m.kind == Kind::Histogram) {
+        builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)?;
+    }
+    let handle = builder.install_recorder()?;
+    for metric in CATALOG {
+        describe(metric);
+        show_zeroes(metric);
+    }
+    metrics::gauge!(super::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(Metrics(handle))
+}
+
+fn describe(metric: &Metric) {
+    let unit = metric.unit.unwrap_or(metrics::Unit::Count);
+    match metric.kind {
+        Kind::Counter => metrics::describe_counter!(metric.name, unit, metric.help),
+        Kind::Gauge => metrics::describe_gauge!(metric.name, unit, metric.help),
+        Kind::Histogram => metrics::describe_histogram!(metric.name, unit, metric.help),
+    }
+}
+
+/// Registers every combination of listed label values. Histograms show nothing before their first sample, listed or not.
+fn show_zeroes(metric: &Metric) {
+    let mut combinations: Vec<Vec<metrics::Label>> = vec![Vec::new()];
+    for label in metric.labels {
+        combinations = combinations
+            .iter()
+            .flat_map(|known| {
+                label.values.iter().map(|&value| {
+                    let mut longer = known.clone();
+                    longer.push(metrics::Label::from_static_parts(label.name, value));
+                    longer
+                })
+            })
+            .collect();
+    }
+    for labels in combinations {
+        match metric.kind {
+            Kind::Counter => metrics::counter!(metric.name, labels).increment(0),
+            Kind::Gauge => metrics::gauge!(metric.name, labels).set(0.0),
+            Kind::Histogram => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{COMMIT_ROWS, COMMIT_SECONDS, HTTP_REQUESTS};
+
+    #[test]
+    fn known_series_begin_at_zero_and_histograms_have_buckets() {
+        let metrics = install().unwrap();
+        install().unwrap();
+        metrics::histogram!(COMMIT_SECONDS).record(0.003);
+        metrics::histogram!(COMMIT_ROWS).record(7.0);
+        let text = metrics.render();
+        for line in [
+            r#"campaignd_sends_total{channel="whatsapp",outcome="unknown"} 0"#,
+            r#"campaignd_webhooks_total{outcome="refused"} 0"#,
+            "campaignd_quarantined_total 0",
+            r#"campaignd_persist_commit_seconds_bucket{le="0.005"} 1"#,
+            r#"campaignd_persist_batch_rows_bucket{le="8"} 1"#,
+            "# TYPE campaignd_persist_commit_seconds histogram",
+            "# HELP campaignd_residents Live prospect actors.",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no `{line}` in:\n{text}");
+        }
+        assert!(!text.contains(&format!("{HTTP_REQUESTS}{{")), "values that are not listed have no zeroes");
+        assert!(Metrics::global().is_some());
+    }
+}

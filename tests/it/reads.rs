@@ -1,0 +1,143 @@
+//! Reading executions, addresses and the inbox on a real Postgres.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "how a test fails; clippy knows test functions, not their helpers"
+)]
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use campaignd::domain::account::Channel;
+use campaignd::domain::execution::Status;
+use campaignd::domain::id::InboxId;
+use campaignd::store::execution::{self, Loaded};
+use campaignd::store::identity;
+use campaignd::store::inbox::{self, InboxStatus, Mark, NewInbox, Stored};
+use futures_util::TryStreamExt;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::writer::{NOW, WORKSPACE, World, commit, touch};
+
+#[tokio::test]
+async fn an_arrival_is_picked_once_also_by_two_at_a_time() {
+    let world = World::new(200).await;
+    let (mut picked, mut taken) = (HashSet::new(), 0);
+    loop {
+        let (a, b) = tokio::join!(execution::take_arrivals(&world.pool, 30), execution::take_arrivals(&world.pool, 30));
+        let both: Vec<_> = a.unwrap().into_iter().chain(b.unwrap()).collect();
+        if both.is_empty() {
+            break;
+        }
+        taken += both.len();
+        picked.extend(both);
+    }
+    assert_eq!((picked.len(), taken), (200, 200));
+}
+
+#[tokio::test]
+async fn an_insert_is_heard_and_a_cut_connection_is_reported_once() {
+    let world = World::new(1).await;
+    let mut arrivals = execution::listen(&world.pool).await.unwrap();
+    let (campaign, long) = (world.campaign, Duration::from_secs(20));
+    world
+        .db
+        .script(format!(
+            "WITH p AS (INSERT INTO campaign_prospects (campaign_id) VALUES ('{campaign}') RETURNING id)
+             INSERT INTO campaign_prospect_execution_state (campaign_id, prospect_id) SELECT '{campaign}', id FROM p"
+        ))
+        .await
+        .unwrap();
+    tokio::time::timeout(long, arrivals.recv()).await.unwrap().unwrap();
+    world
+        .db
+        .script("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()")
+        .await
+        .unwrap();
+    tokio::time::timeout(long, arrivals.recv()).await.unwrap().unwrap();
+    world.db.script("NOTIFY campaignd_arrivals").await.unwrap();
+    tokio::time::timeout(long, arrivals.recv()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn all_open_executions_are_streamed_whatever_their_campaigns_status() {
+    let world = World::new(1200).await;
+    world.db.script("UPDATE campaigns SET status = 'paused'").await.unwrap();
+    let writer = world.writer(1);
+    let mut done = touch(&world.executions[0], "");
+    done.next.status = Status::Completed;
+    commit(&writer, done).await;
+    let rows: Vec<Loaded> = execution::stream_open(&world.pool).try_collect().await.unwrap();
+    let ids: HashSet<_> = rows.iter().map(Loaded::id).collect();
+    assert_eq!((rows.len(), ids.len()), (1199, 1199));
+    assert!(rows.iter().all(|r| matches!(r, Loaded::Ready { due: Some(_), .. })));
+    assert_eq!(execution::count_open(&world.pool).await.unwrap(), 1199);
+    assert_eq!(execution::open_of_campaign(&world.pool, world.campaign).await.unwrap().len(), 1199);
+    // A reader that goes away lets the connection go.
+    drop(execution::stream_open(&world.pool));
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_named_and_marked_once() {
+    let world = World::new(2).await;
+    let id = world.executions[0].id;
+    world
+        .db
+        .script(format!("UPDATE campaign_prospect_execution_state SET waiting_for_trigger = 'moon' WHERE id = '{id}'"))
+        .await
+        .unwrap();
+    let loaded = execution::load(&world.pool, &[id]).await.unwrap();
+    let Loaded::Undecodable { reason, .. } = &loaded[0] else { panic!("{loaded:?}") };
+    assert_eq!(reason, "waiting_for_trigger is 'moon'");
+    let mark = [(id, reason.clone())];
+    assert_eq!(execution::mark_unrunnable(&world.pool, &mark).await.unwrap(), 1);
+    assert_eq!(execution::mark_unrunnable(&world.pool, &mark).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_person_is_found_by_any_spelling_of_the_address_open_executions_first() {
+    let world = World::new(3).await;
+    let e = &world.executions[1];
+    let by = |channel, address: &'static str| identity::by_address(&world.pool, WORKSPACE, channel, address);
+    assert_eq!(by(Channel::Email, " p2@EXAMPLE.org").await.unwrap(), [e.id]);
+    assert_eq!(by(Channel::Linkedin, "person-2").await.unwrap(), [e.id]);
+    assert_eq!(by(Channel::Linkedin, "http://linkedin.com/in/PERSON-2").await.unwrap(), [e.id]);
+    assert_eq!(by(Channel::Whatsapp, "0049301002").await.unwrap(), [e.id]);
+    assert!(by(Channel::Email, "").await.unwrap().is_empty());
+    assert!(by(Channel::Whatsapp, "n/a").await.unwrap().is_empty());
+    world.db.script("UPDATE campaign_prospects SET email = 'same@x.org'").await.unwrap();
+    let writer = world.writer(1);
+    let mut done = touch(&world.executions[2], "");
+    done.next.status = Status::Failed;
+    commit(&writer, done).await;
+    let found = by(Channel::Email, "same@x.org").await.unwrap();
+    assert_eq!((found.len(), found[2]), (3, world.executions[2].id));
+    assert_eq!(execution::of_prospect(&world.pool, WORKSPACE, e.prospect).await.unwrap(), Some(e.id));
+}
+
+#[tokio::test]
+async fn a_fact_is_stored_once_and_kept_until_it_is_marked() {
+    let world = World::new(1).await;
+    let fact = |key: &str, seconds| NewInbox {
+        workspace: WORKSPACE,
+        id: InboxId(Uuid::new_v4()),
+        source: "unipile".to_owned(),
+        dedupe_key: key.to_owned(),
+        headers: Some(json!({"a": "b\u{0}"})),
+        body: b"{\0}".to_vec(),
+        received_at: NOW + Duration::from_secs(seconds),
+        shard: None,
+    };
+    assert_eq!(inbox::store(&world.pool, fact("late", 2)).await.unwrap(), Stored::New);
+    assert_eq!(inbox::store(&world.pool, fact("early", 1)).await.unwrap(), Stored::New);
+    assert_eq!(inbox::store(&world.pool, fact("late", 3)).await.unwrap(), Stored::Duplicate);
+    let open = inbox::open(&world.pool, 10).await.unwrap();
+    assert_eq!(open.iter().map(|i| i.dedupe_key.as_str()).collect::<Vec<_>>(), ["early", "late"]);
+    assert_eq!((open[0].body.as_slice(), &open[0].headers), (b"{\0}".as_slice(), &Some(json!({"a": "b"}))));
+    let mark = |status| Mark { workspace: WORKSPACE, id: open[0].id, status, outcome: None, shard: Some(7) };
+    assert_eq!(inbox::mark(&world.pool, &[mark(InboxStatus::Applied)], NOW).await.unwrap(), 1);
+    assert_eq!(inbox::mark(&world.pool, &[mark(InboxStatus::Failed)], NOW).await.unwrap(), 0);
+    assert_eq!(inbox::open(&world.pool, 10).await.unwrap().len(), 1);
+}
