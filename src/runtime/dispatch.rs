@@ -84,6 +84,11 @@ async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
         }
         SendStatus::Unknown if row.send.parked => Report::Gone(job.hint.1),
         SendStatus::Unknown => settle::read_back(shared, account, job, &row).await,
+        // Taken back before anybody was called, while its execution ended: say so, or the step could never be restarted.
+        SendStatus::Cancelled if row.is_open_send => {
+            finish(shared, account, &row, SendOutcome::NotSent, Receipt::default(), None).await;
+            Report::Gone(job.hint.1)
+        }
         SendStatus::Sent | SendStatus::Failed | SendStatus::Cancelled => Report::Gone(job.hint.1),
     }
 }

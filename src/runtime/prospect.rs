@@ -123,7 +123,13 @@ impl Resident {
                     hints.push((account, self.hint(intent.id)));
                     sends.push(NewSend { intent, account });
                 }
-                Effect::CancelSend(send) => cancel.push(send),
+                Effect::CancelSend(send) => {
+                    // Its channel tells an execution that ended whether the send was taken back in time.
+                    if let Some(account) = self.account_of(before) {
+                        hints.push((account, self.hint(send)));
+                    }
+                    cancel.push(send);
+                }
                 Effect::FinishSend(row) => {
                     if let Some(account) = details.map(|d| d.account)
                         && row.status == SendStatus::Pending
@@ -138,8 +144,7 @@ impl Resident {
         if matches!(trigger, Trigger::Resume)
             && next.status == Status::Executing
             && let Some(send) = next.open_send
-            && let Some(channel) = self.row.flow.step(next.current_step).and_then(|s| s.action.channel())
-            && let Some(account) = next.accounts.get(channel)
+            && let Some(account) = self.account_of(&next)
         {
             hints.push((account, self.hint(send)));
         }
@@ -163,6 +168,11 @@ impl Resident {
         let account = self.shared.roster.account_for(next, &self.row.campaign, channel)?;
         next.accounts.set(channel, account);
         Some(account)
+    }
+
+    /// The account that carries the current step.
+    fn account_of(&self, execution: &Execution) -> Option<AccountId> {
+        execution.accounts.get(self.row.flow.step(execution.current_step)?.action.channel()?)
     }
 
     const fn hint(&self, send: SendId) -> SendHint {

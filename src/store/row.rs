@@ -52,7 +52,7 @@ pub struct Columns {
     pub campaign_id: Option<Uuid>,
     /// `prospect_id`.
     pub prospect_id: Option<Uuid>,
-    /// `flow_version`, or the campaign's.
+    /// `flow_version`, or the campaign's; read as 0 while neither has one (the campaign of another program, seen first).
     pub flow_version: Option<i32>,
     /// `status`.
     pub status: Option<String>,
@@ -182,7 +182,7 @@ impl Columns {
             workspace: WorkspaceId(self.workspace_id.ok_or_else(|| missing("workspace_id"))?),
             campaign: CampaignId(self.campaign_id.ok_or_else(|| missing("campaign_id"))?),
             prospect: ProspectId(self.prospect_id.ok_or_else(|| missing("prospect_id"))?),
-            flow_version: self.flow_version.ok_or_else(|| missing("flow_version"))?,
+            flow_version: self.flow_version.unwrap_or(0),
             status: named("status", self.status.as_deref(), Status::parse)?.unwrap_or(Status::Pending),
             paused_status: named("paused_status", self.paused_status.as_deref(), Status::parse)?,
             current_step: count("current_step", self.current_step, 1)?,

@@ -73,6 +73,8 @@ const CLAIM: &str = "WITH want AS MATERIALIZED ( \
         WHERE s.workspace_id = w.workspace_id AND s.id = w.id AND s.created_at = w.created_at \
         AND s.status = 'pending' AND s.account_id = w.account_id AND a.status = 'active' \
         AND c.status IN ('active', 'running') AND e.status = 'executing' AND e.open_send = w.id \
+        AND NOT EXISTS (SELECT 1 FROM sends o WHERE o.execution_id = e.id AND o.id <> s.id \
+            AND o.status IN ('dispatching', 'unknown') AND o.parked_at IS NULL) \
         RETURNING s.workspace_id, s.id, s.account_id, s.dispatch_count, w.epoch, w.at), \
     shut AS ( \
         UPDATE account_gate g SET in_flight = k.id, in_flight_since = k.at, used = g.used + 1, \
@@ -344,7 +346,7 @@ pub enum ClaimResult {
     },
     /// The send is not pending any more, or its execution does not wait for it.
     NotPending,
-    /// Another send of the account is in flight.
+    /// Another send of the account is in flight, or another send of the same execution has no outcome yet.
     GateBusy,
     /// The account rests.
     GateResting {
@@ -441,7 +443,7 @@ fn claim_result(row: &PgRow) -> Result<ClaimResult, sqlx::Error> {
     if let Some(n) = row.try_get::<Option<i32>, _>(1)? {
         return Ok(ClaimResult::Claimed { dispatch_count: count(n) });
     }
-    let (fenced, locked): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
+    let fenced: bool = row.try_get(2)?;
     let (account, campaign): (Option<&str>, Option<&str>) = (row.try_get(4)?, row.try_get(5)?);
     let (send, waits): (Option<&str>, bool) = (row.try_get(6)?, row.try_get(7)?);
     let until: Option<DateTime<Utc>> = row.try_get(8)?;
@@ -455,10 +457,9 @@ fn claim_result(row: &PgRow) -> Result<ClaimResult, sqlx::Error> {
         ClaimResult::AccountNotActive
     } else if let Some(until) = until {
         ClaimResult::GateResting { until: until.into() }
-    } else if locked {
-        // Everything looked right and the gate was ours, so the send itself was changed while we waited for it.
-        ClaimResult::NotPending
     } else {
+        // The gate is shut; or it was ours, and the send changed while we waited for it, or another send of the same
+        // execution has no outcome yet. The caller looks at the row again in each case.
         ClaimResult::GateBusy
     })
 }

@@ -11,7 +11,6 @@ use campaignd::domain::id::WorkspaceId;
 use campaignd::http::{self, App, Options};
 use campaignd::runtime::{self, Runtime};
 use campaignd::store::api_key;
-use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -70,7 +69,7 @@ impl Api {
         let clock = Clock::System;
         let runtime =
             runtime::start(runtime::Options::new(db.pool.clone(), clock.clone(), HashMap::new())).await.unwrap();
-        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let metrics = campaignd::telemetry::install().unwrap();
         let app = App { pool: db.pool.clone(), runtime: runtime.handle(), clock, options, metrics };
         let key = api_key::create(&db.pool, WORKSPACE, "test", app.clock.now()).await.unwrap().reveal();
         Self { router: http::router(app.clone()), db, app, key, _runtime: runtime }
