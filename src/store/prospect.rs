@@ -273,7 +273,6 @@ impl<'a> Columns<'a> {
 /// A UUIDv7 at `now` that sorts after the ones the same context made before.
 fn ordered_id(context: &uuid::ContextV7, now: Timestamp) -> Uuid {
     let micros = now.as_micros().max(0).unsigned_abs();
-    #[expect(clippy::cast_possible_truncation, reason = "below 1e9")]
     let nanos = (micros % 1_000_000) as u32 * 1000;
     Uuid::new_v7(uuid::Timestamp::from_unix(context, micros / 1_000_000, nanos))
 }

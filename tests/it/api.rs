@@ -379,7 +379,14 @@ async fn the_server_listens_on_both_addresses_and_stops() {
     };
     let (public, inside) = (server.api_addr(), server.metrics_addr());
     assert!(get(public, "/healthz").await.unwrap().starts_with("HTTP/1.1 200"));
-    assert!(get(inside, "/metrics").await.unwrap().contains("text/plain; version=0.0.4"));
+    get(public, "/v1/nothing/of/ours").await.unwrap();
+    let metrics = get(inside, "/metrics").await.unwrap();
+    assert!(metrics.contains("text/plain; version=0.0.4"));
+    assert!(
+        metrics.contains("campaignd_http_requests_total{route=\"/healthz\",method=\"GET\",code=\"200\"}"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("route=\"other\"") && !metrics.contains("of/ours"), "strangers' paths are no labels");
     assert!(get(public, "/metrics").await.unwrap().starts_with("HTTP/1.1 404"), "metrics are not for the public");
     assert!(get(inside, "/v1/campaigns").await.unwrap().starts_with("HTTP/1.1 404"));
     let taken = Options { listen: public, ..small() };
