@@ -8,10 +8,16 @@ use clap::{Parser, Subcommand};
 use crate::config::Config;
 use crate::telemetry;
 
+pub mod account;
+pub mod campaign;
+pub mod client;
 mod database;
 mod demo;
 mod live;
+pub mod output;
 mod people;
+pub mod prospect;
+pub mod prospects;
 mod sandbox;
 mod serve;
 
