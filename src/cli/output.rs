@@ -3,6 +3,7 @@
 //! Output is put together first and written once. Colours appear on a terminal only, and never with `NO_COLOR`. Whatever
 //! comes from a file or a server goes through [`clean`], so that it cannot steer the terminal.
 
+use std::fmt::Display;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
@@ -25,13 +26,13 @@ pub struct Failure {
 
 impl Failure {
     /// The server said no, or what was given has problems: exit code 1.
-    pub fn refused(message: impl Into<String>) -> Self {
-        Self { message: message.into(), exit_code: 1 }
+    pub fn refused(message: impl Display) -> Self {
+        Self { message: message.to_string(), exit_code: 1 }
     }
 
     /// Nothing could be tried at all: wrong usage, an unreadable file, no server. Exit code 2.
-    pub fn unusable(message: impl Into<String>) -> Self {
-        Self { message: message.into(), exit_code: 2 }
+    pub fn unusable(message: impl Display) -> Self {
+        Self { message: message.to_string(), exit_code: 2 }
     }
 }
 
