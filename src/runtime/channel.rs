@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 
 use super::dispatch;
 use super::shared::{SendHint, Shared};
-use crate::domain::account::{Account, AccountStatus};
+use crate::domain::account::Account;
 use crate::domain::id::SendId;
 use crate::domain::time::Timestamp;
 use crate::store::send as rows;
@@ -182,7 +182,7 @@ impl Line {
             let _ = drained.send(());
             return;
         }
-        if self.account.status != AccountStatus::Active || self.shared.is_draining() {
+        if self.shared.is_draining() {
             return;
         }
         let Some((&(ready, _), _)) = self.queue.first_key_value() else { return };

@@ -213,7 +213,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
 
     let mut tasks = vec![tokio::spawn(loader::run(Arc::clone(&shared), requests)).abort_handle()];
     // Accounts, and with them the sends that are open, come before the prospects: what was in flight is settled first.
-    housekeeping::refresh(&shared).await?;
+    housekeeping::refresh(&shared, false).await?;
     tasks.extend([
         tokio::spawn(rehydrate(Arc::clone(&shared), options.progress)).abort_handle(),
         tokio::spawn(housekeeping::listen(Arc::clone(&shared))).abort_handle(),

@@ -10,6 +10,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
 use super::work::{Done, Outcome, Runnable, SendDetails, Work};
+use crate::domain::account::Channel;
 use crate::domain::execution::{Execution, Status};
 use crate::domain::id::{AccountId, SendId};
 use crate::domain::send::{SendIntent, SendStatus};
@@ -116,6 +117,7 @@ impl Resident {
     ) -> Option<(Change, Pending)> {
         let before = &self.row.execution;
         let (mut sends, mut cancel, mut finish, mut hints) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut told = None;
         for effect in effects {
             match effect {
                 Effect::Send(intent) => {
@@ -124,10 +126,8 @@ impl Resident {
                     sends.push(NewSend { intent, account });
                 }
                 Effect::CancelSend(send) => {
-                    // Its channel tells an execution that ended whether the send was taken back in time.
-                    if let Some(account) = self.account_of(before) {
-                        hints.push((account, self.hint(send)));
-                    }
+                    // Its channel tells whether it was taken back in time.
+                    told = Some(send);
                     cancel.push(send);
                 }
                 Effect::FinishSend(row) => {
@@ -141,12 +141,12 @@ impl Resident {
             }
         }
         // Resumed with a send that was held back meanwhile: its channel has forgotten it.
-        if matches!(trigger, Trigger::Resume)
-            && next.status == Status::Executing
-            && let Some(send) = next.open_send
-            && let Some(account) = self.account_of(&next)
-        {
-            hints.push((account, self.hint(send)));
+        if matches!(trigger, Trigger::Resume) {
+            told = next.open_send;
+        }
+        if let Some(send) = told {
+            let accounts = Channel::ALL.iter().filter_map(|channel| next.accounts.get(*channel));
+            hints.extend(accounts.map(|account| (account, self.hint(send))));
         }
         let step_id = self.row.flow.step(next.current_step).map(|s| s.id.clone());
         let change = Change {
@@ -168,11 +168,6 @@ impl Resident {
         let account = self.shared.roster.account_for(next, &self.row.campaign, channel)?;
         next.accounts.set(channel, account);
         Some(account)
-    }
-
-    /// The account that carries the current step.
-    fn account_of(&self, execution: &Execution) -> Option<AccountId> {
-        execution.accounts.get(self.row.flow.step(execution.current_step)?.action.channel()?)
     }
 
     const fn hint(&self, send: SendId) -> SendHint {

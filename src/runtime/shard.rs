@@ -14,11 +14,10 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::prospect::{ProspectActor, ProspectMessage};
-use super::shared::{SendHint, Shared};
-use super::work::{Done, Inbound, LoadResult, Outcome, Runnable, Work};
+use super::shared::Shared;
+use super::work::{Done, Inbound, LoadResult, Outcome, Work};
 use super::{DeliverError, Delivery};
-use crate::domain::execution::Status;
-use crate::domain::id::{AccountId, ExecutionId};
+use crate::domain::id::ExecutionId;
 use crate::domain::step::needs_mending;
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
@@ -28,6 +27,8 @@ use crate::telemetry;
 const CRASHES_MAX: u8 = 3;
 /// Version conflicts on one work after which it is given up: somebody else keeps writing this row.
 const CONFLICTS_MAX: u8 = 5;
+/// Wait before a work that was given up is taken up again by time.
+const GIVEN_UP_WAIT: Duration = Duration::from_secs(60);
 /// Wait before an actor that crashed is rebuilt, doubled by each crash.
 const CRASH_BACKOFF: Duration = Duration::from_millis(50);
 /// Wait before the wheel is looked at again when too many firings are in flight.
@@ -211,8 +212,9 @@ impl Shard {
             return;
         }
         let wake = row.execution.wake_at();
-        if let Some((account, hint)) = open_send(&row) {
-            self.shared.hint_channel(account, hint);
+        // The hint that followed the send's commit may have been lost with the process.
+        if let Some(send) = row.execution.open_send {
+            self.shared.hint_channels(&row.execution.accounts, (row.execution.workspace, send));
         }
         if needs_mending(&row.execution, &row.flow) {
             self.busy += 1;
@@ -248,7 +250,7 @@ impl Shard {
         }
     }
 
-    fn done(&mut self, done: Done) {
+    fn done(&mut self, mut done: Done) {
         let Some(entry) = self.entries.get_mut(&done.execution) else { return };
         let Some(mut inbound) = entry.in_hand.take() else { return };
         match done.outcome {
@@ -260,8 +262,10 @@ impl Shard {
             }
             Outcome::Conflict => {
                 tracing::warn!(execution.id = %done.execution, trigger = inbound.work.name(),
-                    "gave up: another writer keeps changing this row");
+                    "gave up for now: another writer keeps changing this row, or Postgres refuses the change");
                 inbound.answer(Err(DeliverError::Busy));
+                // Not at once: it would be refused again, as fast as Postgres can.
+                done.wake = done.wake.map(|at| at.max(self.shared.clock.now() + GIVEN_UP_WAIT));
             }
             Outcome::Lost => inbound.answer(Err(DeliverError::Stopping)),
             Outcome::Held => {
@@ -271,6 +275,8 @@ impl Shard {
             Outcome::Rejected(reason) => inbound.answer(Ok(Delivery::Rejected { reason })),
             Outcome::Applied { version } => {
                 entry.crashes = 0;
+                // Whatever held it back, it is somewhere else now.
+                self.held.remove(&done.execution);
                 metrics::histogram!(telemetry::REACTION_SECONDS, "trigger" => inbound.work.name())
                     .record(inbound.arrived.elapsed().as_secs_f64());
                 inbound.answer(Ok(Delivery::Applied { version, status: done.status }));
@@ -392,15 +398,4 @@ impl Shard {
         });
         self.armed = Some((next, sleeper.abort_handle()));
     }
-}
-
-/// The open send of a row that was just read, as a hint for its channel: the hint that followed its commit may have been
-/// lost with the process.
-fn open_send(row: &Runnable) -> Option<(AccountId, SendHint)> {
-    let execution = &row.execution;
-    if execution.status != Status::Executing {
-        return None;
-    }
-    let channel = row.flow.step(execution.current_step)?.action.channel()?;
-    Some((execution.accounts.get(channel)?, (execution.workspace, execution.open_send?)))
 }
