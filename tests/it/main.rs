@@ -10,6 +10,7 @@ mod lease;
 mod migrate;
 mod postgres;
 mod reads;
+mod review_runtime;
 mod sandbox;
 mod webhook;
 mod writer;
