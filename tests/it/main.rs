@@ -4,6 +4,7 @@
 mod api;
 mod claim;
 mod client;
+mod edges;
 mod harness;
 mod import;
 mod lease;
@@ -11,6 +12,7 @@ mod migrate;
 mod postgres;
 mod reads;
 mod recovery;
+
 mod sandbox;
 mod webhook;
 mod writer;
