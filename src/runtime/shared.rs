@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use ractor::ActorRef;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
 use super::channel::ChannelMessage;
 use super::roster::Roster;
@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) residents: AtomicU64,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
+    /// Status changes of accounts are applied one after the other, in the order they came in.
+    pub(super) account_status: Mutex<()>,
     pub(super) inbox: Notify,
     pub(super) arrivals: Notify,
     pub(super) roster_changed: Notify,
