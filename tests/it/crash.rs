@@ -76,7 +76,7 @@ async fn three_crashes_on_one_trigger_quarantine_the_execution_and_its_siblings_
     let campaign = rig.campaign(&mails(2)).await;
     let ids = of_one_shard(5);
     assert!(ids.iter().all(|id| id.shard() == ids[0].shard()));
-    rig.insert(campaign, &ids, "P").await;
+    rig.insert(campaign, &ids).await;
     let (hook, panicked) = panics(usize::MAX, "connection_accepted", ids[2]);
     rig.start_with(|o| o.before_step = Some(hook)).await;
     for id in &ids {

@@ -4,6 +4,7 @@
 //! sent twice under two ids counts twice.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -301,6 +302,8 @@ pub(crate) struct Rig {
     pub(crate) clock: Clock,
     pub(crate) fake: Arc<Fake>,
     pub(crate) runtime: Option<Runtime>,
+    /// Prospects so far: no two have a name in common.
+    people: AtomicU32,
 }
 
 impl Rig {
@@ -321,7 +324,7 @@ impl Rig {
 
     pub(crate) async fn on(db: Db, clock: Clock) -> Self {
         let pool = store::connect(&db.url, 16).await.unwrap();
-        Self { db, pool, clock, fake: Fake::new(), runtime: None }
+        Self { db, pool, clock, fake: Fake::new(), runtime: None, people: AtomicU32::new(0) }
     }
 
     /// A sending account; `name` is also its id with the provider.
@@ -351,27 +354,28 @@ impl Rig {
         CampaignId(id)
     }
 
-    /// Prospects `P1`.. of a campaign, due now.
+    /// Prospects of a campaign, due now. The first ever is `P1`, and so on.
     pub(crate) async fn prospects(&self, campaign: CampaignId, n: u32) -> Vec<ExecutionId> {
         let ids: Vec<ExecutionId> = (0..n).map(|_| ExecutionId(Uuid::now_v7())).collect();
-        self.insert(campaign, &ids, "P").await;
+        self.insert(campaign, &ids).await;
         ids
     }
 
-    /// Prospects with these execution ids, named by their place after `prefix`.
-    pub(crate) async fn insert(&self, campaign: CampaignId, ids: &[ExecutionId], prefix: &str) {
+    /// Prospects with these execution ids.
+    pub(crate) async fn insert(&self, campaign: CampaignId, ids: &[ExecutionId]) {
+        let before = self.people.fetch_add(u32::try_from(ids.len()).unwrap(), Ordering::Relaxed);
         sqlx::query(
             "WITH want AS (SELECT id, n, gen_random_uuid() AS prospect FROM unnest($1::uuid[]) WITH ORDINALITY AS u (id, n)),
              people AS (INSERT INTO campaign_prospects (id, campaign_id, workspace_id, first_name, email, phone, linkedin_url)
-                 SELECT prospect, $2, $3, $4 || n, lower($4) || n || '@example.org', '+4930100' || n,
-                     'https://www.linkedin.com/in/' || lower($4) || n FROM want)
+                 SELECT prospect, $2, $3, 'P' || $4 + n, 'p' || $4 + n || '@example.org', '+4930100' || $4 + n,
+                     'https://www.linkedin.com/in/p' || $4 + n FROM want)
              INSERT INTO campaign_prospect_execution_state (id, campaign_id, prospect_id, next_execution_at)
              SELECT id, $2, prospect, $5 FROM want",
         )
         .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
         .bind(campaign.0)
         .bind(WORKSPACE.0)
-        .bind(prefix)
+        .bind(i64::from(before))
         .bind(self.clock.now().to_utc())
         .execute(&self.db.pool)
         .await

@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::Acquire;
 use uuid::Uuid;
 
-use crate::fake::{NOW, Rig, hours, mails, parsed};
+use crate::fake::{NOW, Rig, hours, mails};
 
 /// A campaign of mails with one prospect that has the first one.
 async fn after_the_first(n: usize) -> (Rig, ExecutionId) {
@@ -58,7 +58,7 @@ async fn a_prospect_paused_with_a_send_waiting_is_not_written_to_until_it_is_res
     rig.start().await;
     rig.fake.until_calls(1).await;
     let id = rig.prospects(campaign, 1).await[0];
-    let before = rig.until(id, "a send", |e| e.status == Status::Executing).await;
+    rig.until(id, "a send", |e| e.status == Status::Executing).await;
     rig.apply(id, Trigger::Pause).await;
     gate.add_permits(100);
     passer_by(&rig).await;
@@ -68,7 +68,6 @@ async fn a_prospect_paused_with_a_send_waiting_is_not_written_to_until_it_is_res
     rig.apply(id, Trigger::Resume).await;
     rig.until(id, "the mail", |e| e.status.is_final()).await;
     assert_eq!(rig.sends(id).await, ["1 1 sent"]);
-    rig.assert_replays(vec![before], &parsed(&mails(1))).await;
 }
 
 #[tokio::test]
@@ -147,7 +146,7 @@ async fn a_paused_campaign_holds_timers_and_claims_but_takes_facts_and_goes_on_w
     rig.until(claim, "its mail", |e| e.email.sent_count == 1).await;
     rig.clock.advance(hours(1));
     rig.until_all_final().await;
-    assert_eq!(rig.fake.doubled().len(), 1, "the passers-by share a name: {:?}", rig.fake.doubled());
+    assert_eq!(rig.fake.doubled(), []);
 }
 
 /// Lets the held call go, and waits until the runtime has read the campaigns again.

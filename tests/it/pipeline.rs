@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use campaignd::clock::Clock;
 use campaignd::domain::account::Channel;
 use campaignd::domain::execution::{BounceStatus, ConnectionStatus, ExitReason, Status, WaitTrigger};
 use campaignd::domain::retry::ATTEMPTS_MAX;
@@ -86,7 +87,8 @@ async fn the_seeds_example_holds_line_by_line_in_the_table() {
 
 #[tokio::test]
 async fn replaying_the_transitions_of_a_wild_mix_gives_exactly_the_stored_states() {
-    let mut rig = Rig::fast().await;
+    // Five days in twelve seconds.
+    let mut rig = Rig::new(Clock::scaled_from_now(36_000.0)).await;
     for n in 0..3 {
         rig.account(Channel::Linkedin, &format!("seat{n}")).await;
         rig.account(Channel::Email, &format!("box{n}")).await;

@@ -60,13 +60,7 @@ async fn a_call_that_was_cut_off_by_a_crash_is_read_back_by_the_next_life() {
     // As after kill -9: the row says dispatching, the gate is shut, and nobody renews the lease.
     crate::lease::kill_holders(&rig.db.pool).await;
     drop(rig.runtime.take());
-    let mut next = Rig {
-        fake: crate::fake::Fake::new(),
-        runtime: None,
-        pool: rig.pool.clone(),
-        clock: rig.clock.clone(),
-        db: rig.db,
-    };
+    let mut next = Rig::on(rig.db, rig.clock).await;
     next.fake.has_received(&first.person, &first.text);
     next.start().await;
     next.advance_until(Duration::from_secs(1), "both ends", async || {

@@ -152,7 +152,7 @@ fn the_sandbox_shares_no_types_with_the_client() {
 
 #[test]
 fn sql_is_in_store_only() {
-    let words = ["sqlx", "SELECT ", "INSERT INTO", "DELETE FROM"];
+    let words = ["sqlx::", "SELECT ", "INSERT INTO", "DELETE FROM"];
     none(
         "SQL outside src/store",
         lines_with(&words, |f| ["store", "postgres"].contains(&f.room.as_str()) || f.is_test()),
@@ -161,7 +161,7 @@ fn sql_is_in_store_only() {
 
 #[test]
 fn ractor_is_known_in_runtime_only() {
-    none("ractor outside src/runtime", lines_with(&["ractor"], |f| f.room == "runtime"));
+    none("ractor outside src/runtime", lines_with(&["ractor::"], |f| f.room == "runtime"));
 }
 
 #[test]
