@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::output::Failure;
 use crate::config::Config;
 use crate::postgres::{self, Private};
 use crate::provider::Secret;
@@ -73,8 +73,8 @@ pub(super) async fn connect_url(config: &Config) -> Result<(Secret, Option<Priva
 pub(super) async fn start_private() -> Result<Private, Failure> {
     tokio::task::spawn_blocking(|| postgres::start(postgres::Options::durable()))
         .await
-        .map_err(Failure::usage)?
-        .map_err(|e| Failure::usage(with_sources(&e)))
+        .map_err(Failure::unusable)?
+        .map_err(|e| Failure::unusable(with_sources(&e)))
 }
 
 /// An error with everything beneath it, on one line.
@@ -93,7 +93,7 @@ pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
 
 pub(super) async fn migrate(args: MigrateArgs, config: Config) -> Result<ExitCode, Failure> {
     let (url, _private) = connect_url(&config).await?;
-    let pool = store::connect(url.expose(), 5).await.map_err(|e| Failure::usage(with_sources(&e)))?;
+    let pool = store::connect(url.expose(), 5).await.map_err(|e| Failure::unusable(with_sources(&e)))?;
     let report = migrate::migrate(&pool).await.map_err(|e| Failure::refused(with_sources(&e)))?;
     if args.json {
         println!(
@@ -125,7 +125,9 @@ pub(super) async fn run(command: Command, config: Config) -> Result<ExitCode, Fa
         return Ok(ExitCode::SUCCESS);
     }
     let url = postgres::running_url(&postgres::default_data_dir()).ok_or_else(|| {
-        Failure::usage("the private Postgres is not running: it runs while `campaignd serve` or `campaignd demo` does")
+        Failure::unusable(
+            "the private Postgres is not running: it runs while `campaignd serve` or `campaignd demo` does",
+        )
     })?;
     println!("{}", in_database(&url, if demo { DEMO_DATABASE } else { MAIN_DATABASE }));
     Ok(ExitCode::SUCCESS)
@@ -141,7 +143,7 @@ pub(super) fn in_database(url: &str, database: &str) -> String {
 
 pub(super) async fn key(command: KeyCommand, config: Config) -> Result<ExitCode, Failure> {
     let (url, _private) = connect_url(&config).await?;
-    let pool = store::connect(url.expose(), 5).await.map_err(|e| Failure::usage(with_sources(&e)))?;
+    let pool = store::connect(url.expose(), 5).await.map_err(|e| Failure::unusable(with_sources(&e)))?;
     migrate::migrate(&pool).await.map_err(|e| Failure::refused(with_sources(&e)))?;
     let now = config.clock().now();
     match command {
@@ -184,7 +186,7 @@ pub(super) fn keep_key(key: &str) -> Result<(), Failure> {
         file.set_permissions(Permissions::from_mode(0o600))?;
         writeln!(file, "{key}")
     };
-    write().map_err(|e| Failure::usage(format!("cannot write the API key to {}: {e}", path.display())))
+    write().map_err(|e| Failure::unusable(format!("cannot write the API key to {}: {e}", path.display())))
 }
 
 /// Makes the first key of a database that has none, keeps it and answers it.

@@ -12,9 +12,9 @@ use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::Failure;
-use super::database::{connect_url, ensure_key, in_database, with_sources};
+use super::database::{connect_url, in_database, with_sources};
 use super::live::{Live, Snapshot};
+use super::output::Failure;
 use super::people;
 use super::serve::Stop;
 use crate::clock::Clock;
@@ -50,14 +50,14 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Failure> {
     if !(1.0..=1_000_000.0).contains(&args.speed) {
-        return Err(Failure::usage("--speed must be between 1 and 1000000"));
+        return Err(Failure::unusable("--speed must be between 1 and 1000000"));
     }
     let mut stop = Stop::new()?;
     let started = Instant::now();
     let (url, private) = connect_url(&config).await?;
     let url = if private.is_some() {
         eprintln!("private Postgres is up ({:.1} s)", started.elapsed().as_secs_f64());
-        let admin = store::connect(url.expose(), 5).await.map_err(|e| Failure::usage(with_sources(&e)))?;
+        let admin = store::connect(url.expose(), 5).await.map_err(|e| Failure::unusable(with_sources(&e)))?;
         if !store::database::recreate_demo(&admin).await.map_err(|e| Failure::refused(with_sources(&e)))? {
             return Err(Failure::refused("another demo is running: end it with Ctrl-C first"));
         }
@@ -75,7 +75,7 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
         ..sandbox::Options::default()
     })
     .await
-    .map_err(|e| Failure::usage(with_sources(&e)))?;
+    .map_err(|e| Failure::unusable(with_sources(&e)))?;
     config.listen = free_or_any(config.listen);
     config.metrics_listen = free_or_any(config.metrics_listen);
     config.public_url = Some(format!("http://{}", config.listen));
@@ -84,13 +84,16 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
     config.webhook_secret = Some(Secret::new(Uuid::new_v4().to_string()));
     let service = Service::start(&config, url.expose(), clock.clone(), Box::new(|_, _| ()))
         .await
-        .map_err(|e| Failure::usage(with_sources(&e)))?;
-    let key = match ensure_key(service.pool(), &config).await? {
-        Some(key) => key,
-        None => new_key(&service, &config).await?,
-    };
+        .map_err(|e| Failure::unusable(with_sources(&e)))?;
+    // Not kept in the key file: that one is for `serve`.
+    let workspace = crate::service::DEFAULT_WORKSPACE;
+    let key = store::api_key::create(service.pool(), workspace, "demo", clock.now())
+        .await
+        .map_err(Failure::refused)?
+        .reveal();
     let api = format!("http://{}", service.api_addr());
-    eprintln!("API      {api}   key {key}");
+    eprintln!("API      {api}");
+    eprintln!("key      export CAMPAIGND_API_KEY={key}");
     eprintln!("metrics  http://{}/metrics", service.metrics_addr());
     eprintln!("sandbox  http://{0}/sandbox/ledger", sandbox.addr());
     eprintln!("psql     psql \"$(campaignd db url --demo)\"");
@@ -144,12 +147,6 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
 fn free_or_any(wanted: SocketAddr) -> SocketAddr {
     let free = |address| std::net::TcpListener::bind(address).and_then(|l| l.local_addr());
     free(wanted).or_else(|_| free(SocketAddr::new(wanted.ip(), 0))).unwrap_or(wanted)
-}
-
-async fn new_key(service: &Service, config: &Config) -> Result<String, Failure> {
-    let workspace = crate::service::DEFAULT_WORKSPACE;
-    let key = store::api_key::create(service.pool(), workspace, "demo", config.clock().now()).await;
-    key.map(|key| key.reveal()).map_err(Failure::refused)
 }
 
 /// Makes accounts, campaign and prospects, starts it, and watches until everybody is through.

@@ -7,11 +7,18 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::telemetry;
+use output::Failure;
 
+pub mod account;
+pub mod campaign;
+pub mod client;
 mod database;
 mod demo;
 mod live;
+pub mod output;
 mod people;
+pub mod prospect;
+pub mod prospects;
 mod sandbox;
 mod serve;
 
@@ -39,6 +46,18 @@ enum Command {
     Serve(serve::Args),
     /// Bring the schema up to date, or take over the tables of the old orchestrator.
     Migrate(database::MigrateArgs),
+    /// Check flow files; make, list, start and pause campaigns.
+    #[command(subcommand)]
+    Campaign(campaign::Command),
+    /// Take people into a campaign and list them.
+    #[command(subcommand)]
+    Prospects(prospects::Command),
+    /// Show one person in a campaign; pause, resume, skip, restart or stop them.
+    #[command(subcommand)]
+    Prospect(prospect::Command),
+    /// List and add sending accounts.
+    #[command(subcommand)]
+    Account(account::Command),
     /// About the database.
     #[command(subcommand)]
     Db(database::Command),
@@ -49,37 +68,20 @@ enum Command {
     Sandbox(sandbox::Args),
 }
 
-/// Why a command ended without doing its work.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    message: String,
-    code: u8,
-}
-
-impl Failure {
-    /// The command was refused, or something it found is wrong: exit 1.
-    pub(crate) fn refused(message: impl std::fmt::Display) -> Self {
-        Self { message: message.to_string(), code: 1 }
-    }
-
-    /// It could not begin (settings, connection): exit 2.
-    pub(crate) fn usage(message: impl std::fmt::Display) -> Self {
-        Self { message: message.to_string(), code: 2 }
-    }
-}
-
 /// Runs the command line of this process and answers its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let config = match Config::load(cli.config.as_deref()) {
         Ok(config) => config,
-        Err(error) => return fail(&Failure::usage(error)),
+        Err(error) => return fail(&Failure::unusable(error)),
     };
-    telemetry::init_logging(config.log_json, true);
+    telemetry::init_logging(config.log_json, true, !matches!(cli.command, Command::Serve(_) | Command::Sandbox(_)));
+    // Every TLS client of the process uses it; an error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     // Before the runtime's threads: a private Postgres must not be a child of one of them.
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&Failure::usage(format!("cannot start the async runtime: {error}"))),
+        Err(error) => return fail(&Failure::unusable(format!("cannot start the async runtime: {error}"))),
     };
     match runtime.block_on(run(cli.command, config)) {
         Ok(code) => code,
@@ -92,6 +94,10 @@ async fn run(command: Command, config: Config) -> Result<ExitCode, Failure> {
         Command::Demo(args) => demo::run(args, config).await,
         Command::Serve(args) => serve::run(args, config).await,
         Command::Migrate(args) => database::migrate(args, config).await,
+        Command::Campaign(command) => command.run().await,
+        Command::Prospects(command) => command.run().await,
+        Command::Prospect(command) => command.run().await,
+        Command::Account(command) => command.run().await,
         Command::Db(command) => database::run(command, config).await,
         Command::Key(command) => database::key(command, config).await,
         Command::Sandbox(args) => sandbox::run(args, config).await,
@@ -99,6 +105,6 @@ async fn run(command: Command, config: Config) -> Result<ExitCode, Failure> {
 }
 
 fn fail(failure: &Failure) -> ExitCode {
-    eprintln!("campaignd: {}", failure.message);
-    ExitCode::from(failure.code)
+    eprintln!("campaignd: {failure}");
+    failure.into()
 }

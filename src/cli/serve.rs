@@ -7,8 +7,8 @@ use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Failure;
 use super::database::{connect_url, ensure_key, key_file, with_sources};
+use super::output::Failure;
 use crate::config::Config;
 use crate::service::Service;
 
@@ -37,7 +37,7 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
         started = Service::start(&config, url.expose(), config.clock(), rehydration_bar()) => started,
         () = stop.requested() => return Ok(ExitCode::from(130)),
     };
-    let service = started.map_err(|e| Failure::usage(with_sources(&e)))?;
+    let service = started.map_err(|e| Failure::unusable(with_sources(&e)))?;
     if let Some(key) = ensure_key(service.pool(), &config).await? {
         eprintln!("first API key (shown once, kept in {}):\n  {key}", key_file().display());
     }
@@ -75,7 +75,7 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn new() -> Result<Self, Failure> {
-        let on = |kind| signal(kind).map_err(|e| Failure::usage(format!("cannot listen for signals: {e}")));
+        let on = |kind| signal(kind).map_err(|e| Failure::unusable(format!("cannot listen for signals: {e}")));
         Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
     }
 

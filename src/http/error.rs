@@ -13,9 +13,12 @@ use crate::domain::flow;
 use crate::runtime::DeliverError;
 use crate::store;
 
-/// An error answer. Build with [`Problem::new`], add fields with [`Problem::with`].
+/// An error answer. Build with [`Problem::new`], add fields with [`Problem::with`]. Boxed, since every `Result` carries one.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Problem {
+pub(crate) struct Problem(Box<Parts>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Parts {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -49,18 +52,19 @@ pub(crate) type Result<T> = std::result::Result<T, Problem>;
 impl Problem {
     /// A problem with a stable `code`.
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), extra: Map::new(), header: None }
+        Self(Box::new(Parts { status, code, detail: detail.into(), extra: Map::new(), header: None }))
     }
 
-    /// Adds a field.
+    /// Adds a field. `type`, `title`, `status`, `code` and `detail` are taken.
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.extra.insert(name.to_owned(), value.into());
+        debug_assert!(!["type", "title", "status", "code", "detail"].contains(&name), "{name} is taken");
+        self.0.extra.insert(name.to_owned(), value.into());
         self
     }
 
     /// Says after how many seconds to try again.
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
-        self.header = Some((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        self.0.header = Some((header::RETRY_AFTER, HeaderValue::from(seconds)));
         self
     }
 
@@ -72,7 +76,7 @@ impl Problem {
     /// No, or no valid key. One answer for every way in which a key can be wrong.
     pub(crate) fn unauthorized(code: &'static str, detail: &str) -> Self {
         let mut problem = Self::new(StatusCode::UNAUTHORIZED, code, detail);
-        problem.header = Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        problem.0.header = Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         problem
     }
 
@@ -113,18 +117,19 @@ pub(crate) fn flow_problems(problems: &[flow::Problem]) -> Value {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let Parts { status, code, detail, extra, header } = *self.0;
         let document = Document {
-            r#type: format!("urn:campaignd:problem:{}", self.code),
-            title: self.code.replace('_', " "),
-            status: self.status.as_u16(),
-            code: self.code.to_owned(),
-            detail: self.detail,
-            extra: self.extra,
+            r#type: format!("urn:campaignd:problem:{code}"),
+            title: code.replace('_', " "),
+            status: status.as_u16(),
+            code: code.to_owned(),
+            detail,
+            extra,
         };
-        let mut response = (self.status, Json(document)).into_response();
+        let mut response = (status, Json(document)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = header {
             headers.insert(name, value);
         }
         response

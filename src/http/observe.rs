@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use metrics::{counter, histogram};
@@ -39,9 +39,13 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         .increment(1);
     histogram!(HTTP_SECONDS, "route" => route).record(took.as_secs_f64());
     span.in_scope(|| tracing::debug!(status = status.as_u16(), duration_ms = took.as_secs_f64() * 1e3, "answered"));
+    let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
+        headers.insert(REQUEST_ID, id);
     }
+    // Answers are one workspace's data, and some hold a secret that is shown once.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -51,7 +55,7 @@ pub(crate) async fn bound(State(shared): State<Arc<Shared>>, request: Request, n
         return Problem::busy("too many requests at once; try again in a second").into_response();
     };
     let limit = limit(&shared, &request);
-    match tokio::time::timeout(limit, next.run(request)).await {
+    let mut response = match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -63,7 +67,12 @@ pub(crate) async fn bound(State(shared): State<Arc<Shared>>, request: Request, n
         )
         .retry_after(5)
         .into_response(),
+    };
+    // The rows' times are this clock's, which a demo runs faster: a client that shows "in 3 h" needs to know it.
+    if let Ok(now) = HeaderValue::from_str(&shared.app.clock.now().to_string()) {
+        response.headers_mut().insert("campaignd-time", now);
     }
+    response
 }
 
 fn limit(shared: &Shared, request: &Request) -> Duration {
@@ -112,7 +121,25 @@ fn request_id(headers: &HeaderMap) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use tower::ServiceExt;
+    use tower_http::catch_panic::CatchPanicLayer;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_becomes_a_problem_document_without_its_message() {
+        async fn broken() {
+            panic!("the secret is 42");
+        }
+        let router = Router::new().route("/", axum::routing::get(broken)).layer(CatchPanicLayer::custom(panicked));
+        let response = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("42"));
+    }
 
     #[test]
     fn a_request_id_that_could_forge_a_log_line_is_replaced() {

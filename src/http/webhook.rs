@@ -65,9 +65,13 @@ pub(crate) async fn receive(
 }
 
 async fn take_in(shared: &Shared, endpoint: &str, request: Request) -> Result<Stored> {
-    // Bodies are held in memory until they are stored, so only so many may be on their way.
-    let _room =
-        shared.webhooks.try_acquire().map_err(|_| Problem::busy("too many deliveries at once; deliver it again"))?;
+    // Bodies are held in memory until they are stored, so only so many may be on their way; and what the engine cannot apply
+    // soon is better kept by the provider.
+    let full = || Problem::busy("too many deliveries at once; deliver it again");
+    let _room = shared.webhooks.try_acquire().map_err(|_| full())?;
+    if !shared.app.runtime.has_room() {
+        return Err(full());
+    }
     let pool = &shared.app.pool;
     let known = endpoint::find(pool, endpoint, PROVIDER).await?.ok_or_else(|| Problem::not_found("endpoint"))?;
     if !known.has_secret() {

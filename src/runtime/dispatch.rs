@@ -80,7 +80,8 @@ async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
         SendStatus::Dispatching => {
             let error = "the process ended during the provider call".to_owned();
             finish(shared, account, &row, SendOutcome::Unknown { error }, Receipt::default(), None).await;
-            settle::read_back(shared, account, job, &row).await
+            // What the dead process asked for may still be on its way through the provider.
+            Report::Later(job, settle::first_read(shared, row.send.action, shared.clock.now()))
         }
         SendStatus::Unknown if row.send.parked => Report::Gone(job.hint.1),
         SendStatus::Unknown => settle::read_back(shared, account, job, &row).await,
@@ -141,7 +142,16 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
             tokio::time::sleep(GATE_WAIT).await;
             return Report::Later(job, shared.clock.now());
         }
-        Some(ClaimResult::CampaignInactive | ClaimResult::AccountNotActive) => return Report::Held(job),
+        Some(ClaimResult::CampaignInactive) => {
+            shared.roster.note_inactive(row.send.campaign);
+            shared.roster_changed.notify_one();
+            return Report::Held(job);
+        }
+        Some(ClaimResult::AccountNotActive) => {
+            shared.roster.note_halted(account.id);
+            shared.roster_changed.notify_one();
+            return Report::Held(job);
+        }
         // Cancelled, or its execution is paused: resuming hints again.
         Some(ClaimResult::NotPending | ClaimResult::LeaseLost) | None => return Report::Gone(send),
     }

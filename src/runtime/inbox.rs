@@ -1,10 +1,9 @@
 //! Applies stored facts: from an inbox row to the executions it is about.
 //!
 //! Rows stay open until their triggers are durable or refused, and triggers are idempotent, so a crash in between costs a
-//! repetition that changes nothing. A fact that fits nobody yet is kept open for a moment: its send's own outcome may
-//! still be on the way.
+//! repetition that changes nothing. A fact that fits nobody yet is looked at again for a moment, beside the others: the
+//! outcome of the send that it answers may still be on the way.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,8 +31,13 @@ const RECHECK: Duration = Duration::from_millis(250);
 const BATCH: i64 = 500;
 /// Rows handled at once.
 const PARALLEL: usize = 64;
-/// How long a fact that fits nobody is kept open, in real time.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a fact that fits nobody is looked at again, in real time.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Facts that are looked at again at once; the oldest give way, so that a flood about strangers holds nobody up.
+const WAITING_MAX: usize = 200;
+
+/// The outcome of a fact that fits nobody.
+const STRANGER: &str = "about nobody we know";
 
 /// What was found out about a row.
 enum Verdict {
@@ -54,9 +58,12 @@ impl Verdict {
     }
 }
 
+/// A row that fits nobody yet, and since when.
+type Waiting = Vec<(Inbox, Instant)>;
+
 /// Works the inbox off until the runtime ends.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut waiting: HashMap<InboxId, Instant> = HashMap::new();
+    let mut waiting = Waiting::new();
     let mut pause = POLL;
     while !shared.is_draining() {
         let _ = tokio::time::timeout(pause, shared.inbox.notified()).await;
@@ -71,47 +78,49 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// One round over what is open. Answers whether to come back soon.
-async fn round(shared: &Arc<Shared>, waiting: &mut HashMap<InboxId, Instant>) -> Result<bool, store::Error> {
-    let open = rows::open(&shared.pool, BATCH).await?;
+async fn round(shared: &Arc<Shared>, waiting: &mut Waiting) -> Result<bool, store::Error> {
+    let in_hand: Vec<InboxId> = waiting.iter().map(|(row, _)| row.id).collect();
+    let open = rows::open(&shared.pool, BATCH, &in_hand).await?;
     let full = open.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
-    let verdicts: Vec<(Inbox, Verdict)> = futures_util::stream::iter(open)
-        .map(|row| async {
-            let verdict = judge(shared, &row).await.unwrap_or_else(|error| {
-                tracing::warn!(inbox.id = %row.id, %error, "cannot handle an inbox row now");
-                Verdict::Later
-            });
-            (row, verdict)
+    let now = Instant::now();
+    let all = waiting.drain(..).chain(open.into_iter().map(|row| (row, now)));
+    let judged: Vec<(Inbox, Instant, Verdict)> = futures_util::stream::iter(all)
+        .map(|(row, since)| async move {
+            let verdict = judge(shared, &row).await.unwrap_or_else(|error| broken(&row, &error));
+            (row, since, verdict)
         })
-        .buffer_unordered(PARALLEL)
+        .buffered(PARALLEL)
         .collect()
         .await;
     let mut marks = Vec::new();
-    let mut kept = HashMap::new();
     let mut later = false;
-    for (row, verdict) in verdicts {
-        let verdict = match verdict {
-            Verdict::Nobody => {
-                let since = waiting.get(&row.id).copied().unwrap_or_else(Instant::now);
-                if since.elapsed() < PATIENCE {
-                    kept.insert(row.id, since);
-                    continue;
-                }
-                Verdict::ignored("about nobody we know")
-            }
-            other => other,
-        };
+    for (row, since, verdict) in judged {
         match verdict {
-            Verdict::Mark { status, outcome, shard } => {
-                metrics::counter!(telemetry::INBOX, "outcome" => status.as_str()).increment(1);
-                marks.push(Mark { workspace: row.workspace, id: row.id, status, outcome: Some(outcome), shard });
-            }
-            Verdict::Nobody | Verdict::Later => later = true,
+            Verdict::Nobody if since.elapsed() < PATIENCE => waiting.push((row, since)),
+            Verdict::Nobody => marks.push(mark(&row, InboxStatus::Ignored, STRANGER.to_owned(), None)),
+            Verdict::Later => later = true,
+            Verdict::Mark { status, outcome, shard } => marks.push(mark(&row, status, outcome, shard)),
         }
     }
+    for (row, _) in waiting.drain(..waiting.len().saturating_sub(WAITING_MAX)) {
+        marks.push(mark(&row, InboxStatus::Ignored, STRANGER.to_owned(), None));
+    }
     rows::mark(&shared.pool, &marks, shared.clock.now()).await?;
-    let more = later || full || !kept.is_empty();
-    *waiting = kept;
-    Ok(more)
+    Ok(later || full || !waiting.is_empty())
+}
+
+fn mark(row: &Inbox, status: InboxStatus, outcome: String, shard: Option<u16>) -> Mark {
+    metrics::counter!(telemetry::INBOX, "outcome" => status.as_str()).increment(1);
+    Mark { workspace: row.workspace, id: row.id, status, outcome: Some(outcome), shard }
+}
+
+/// A row that cannot be handled: later, if Postgres is away; never, if it is the row's own fault.
+fn broken(row: &Inbox, error: &store::Error) -> Verdict {
+    tracing::warn!(inbox.id = %row.id, %error, "cannot handle an inbox row");
+    if error.is_transient() {
+        return Verdict::Later;
+    }
+    Verdict::Mark { status: InboxStatus::Failed, outcome: error.to_string(), shard: None }
 }
 
 async fn judge(shared: &Arc<Shared>, row: &Inbox) -> Result<Verdict, store::Error> {

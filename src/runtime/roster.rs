@@ -31,7 +31,7 @@ impl Campaign {
 /// What a refresh found.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// Campaigns that are active now and were not (or were not known).
+    /// Campaigns that run now and did not before: not known, not active, or their flow could not be read.
     pub(super) activated: Vec<CampaignId>,
     /// Accounts that are new or different.
     pub(super) accounts: Vec<Arc<Account>>,
@@ -70,7 +70,7 @@ impl Roster {
                 (None, None) => 0,
             };
             let known = self.campaigns.get(&row.id).map(|c| Arc::clone(&c));
-            let was_active = known.as_ref().is_some_and(|c| c.is_active());
+            let ran_before = known.as_ref().is_some_and(|c| c.is_active() && c.version.load(Relaxed) != 0);
             match known {
                 Some(campaign) => {
                     campaign.active.store(row.active, Relaxed);
@@ -87,7 +87,7 @@ impl Roster {
                     self.campaigns.insert(row.id, Arc::new(campaign));
                 }
             }
-            if row.active && !was_active {
+            if row.active && version != 0 && !ran_before {
                 changes.activated.push(row.id);
             }
         }
@@ -154,6 +154,27 @@ impl Roster {
         let flow = Arc::new(flow);
         self.flows.insert((campaign, version), Arc::clone(&flow));
         Ok(flow)
+    }
+
+    /// The database says that a campaign is not active. Noted here at once, so that the next refresh sees it become active
+    /// again even when it was paused and resumed in between.
+    pub(super) fn note_inactive(&self, id: CampaignId) {
+        if let Some(campaign) = self.campaigns.get(&id) {
+            campaign.active.store(false, Relaxed);
+        }
+    }
+
+    /// The database says that an account does not send. Noted at once, for the same reason.
+    pub(super) fn note_halted(&self, id: AccountId) {
+        let halted = |a: &Arc<Account>| {
+            if a.id == id {
+                Arc::new(Account { status: AccountStatus::Halted, ..Account::clone(a) })
+            } else {
+                Arc::clone(a)
+            }
+        };
+        let accounts = self.accounts().iter().map(halted).collect();
+        *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
     }
 
     /// A known campaign.

@@ -51,7 +51,7 @@ pub(super) async fn read_back(shared: &Arc<Shared>, account: &Account, mut job: 
     }
     let outcome = match provider.find(&request, since).await {
         Ok(Found::Sent(receipt)) => {
-            count(account, "settled_sent");
+            count(account, &SendOutcome::Sent);
             finish(shared, account, row, SendOutcome::Sent, receipt, None).await;
             return Report::Gone(row.send.id);
         }
@@ -73,7 +73,7 @@ pub(super) async fn read_back(shared: &Arc<Shared>, account: &Account, mut job: 
             SendOutcome::Unresolved { error: error.to_string() }
         }
     };
-    count(account, if outcome == SendOutcome::NotSent { "settled_not_sent" } else { "unresolved" });
+    count(account, &outcome);
     let again = outcome == SendOutcome::NotSent;
     finish(shared, account, row, outcome, Receipt::default(), None).await;
     if again {
@@ -83,6 +83,7 @@ pub(super) async fn read_back(shared: &Arc<Shared>, account: &Account, mut job: 
     Report::Gone(row.send.id)
 }
 
-fn count(account: &Account, outcome: &'static str) {
-    metrics::counter!(telemetry::SENDS, "channel" => account.channel.as_str(), "outcome" => outcome).increment(1);
+fn count(account: &Account, outcome: &SendOutcome) {
+    metrics::counter!(telemetry::SENDS, "channel" => account.channel.as_str(), "outcome" => outcome.as_str())
+        .increment(1);
 }

@@ -118,7 +118,6 @@ pub struct SendCount {
 /// A fresh UUIDv7 at `now`. Time is an argument because only `clock` reads the operating system's.
 pub(crate) fn new_id(now: Timestamp) -> Uuid {
     let micros = now.as_micros().max(0).unsigned_abs();
-    #[expect(clippy::cast_possible_truncation, reason = "below 1e9")]
     let nanos = (micros % 1_000_000) as u32 * 1000;
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, micros / 1_000_000, nanos))
 }

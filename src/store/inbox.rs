@@ -17,7 +17,7 @@ const STORE: &str = "INSERT INTO inbox (workspace_id, id, shard, source, dedupe_
     VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8) \
     ON CONFLICT (workspace_id, dedupe_key) DO NOTHING RETURNING id";
 const OPEN: &str = "SELECT workspace_id, id, shard, source, dedupe_key, headers, body, received_at FROM inbox \
-    WHERE status = 'received' ORDER BY received_at LIMIT $1";
+    WHERE status = 'received' AND id <> ALL($2) ORDER BY received_at LIMIT $1";
 /// Only from `received`: what was decided about a row is not changed afterwards.
 const MARK: &str = "UPDATE inbox i SET status = m.status, outcome = m.outcome, shard = coalesce(m.shard, i.shard), \
         processed_at = $6 \
@@ -123,13 +123,19 @@ pub async fn store(pool: &Pool, new: NewInbox) -> Result<Stored, Error> {
     Ok(if id.is_some() { Stored::New } else { Stored::Duplicate })
 }
 
-/// Up to `limit` facts that were not looked at yet, oldest first. They stay until they are marked: apply them idempotently.
+/// Up to `limit` facts that were not looked at yet, oldest first, besides those that the caller has in hand. They stay until
+/// they are marked: apply them idempotently.
 ///
 /// # Errors
 /// When Postgres cannot be asked.
-pub async fn open(pool: &Pool, limit: i64) -> Result<Vec<Inbox>, Error> {
+pub async fn open(pool: &Pool, limit: i64, besides: &[InboxId]) -> Result<Vec<Inbox>, Error> {
     let what = failed("reading the inbox");
-    let rows = sqlx::query(OPEN).bind(limit).fetch_all(pool).await.map_err(&what)?;
+    let rows = sqlx::query(OPEN)
+        .bind(limit)
+        .bind(besides.iter().map(|id| id.0).collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await
+        .map_err(&what)?;
     rows.iter()
         .map(|row| {
             Ok(Inbox {

@@ -18,21 +18,22 @@ use crate::domain::time::Timestamp;
 // Two uploads into one campaign take turns: otherwise both could find the other's people absent.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('campaignd:prospects:' || $1::text, 0))";
 
-// A person is known by mail address, LinkedIn slug or phone digits. Three joins, since one join with OR could use no index;
-// the expressions are the indexed ones.
+// A person is known by mail address, LinkedIn slug or phone digits; the expressions are the indexed ones. OFFSET 0 keeps the
+// planner from reading the whole campaign instead, which takes seconds at 400,000 people.
 const KNOWN: &str = "WITH i AS ( \
        SELECT n, lower(email) AS email, campaignd_linkedin_slug(linkedin_url) AS linkedin, campaignd_phone_digits(phone) AS phone \
        FROM unnest($3::int4[], $4::text[], $5::text[], $6::text[]) AS u (n, email, linkedin_url, phone)) \
-     SELECT i.n, p.id, 'email' AS key FROM i JOIN campaign_prospects p ON lower(p.email) = i.email AND p.campaign_id = $2 \
-       JOIN campaigns c ON c.id = p.campaign_id AND c.workspace_id = $1 \
+     SELECT i.n, p.id, 'email' AS key FROM i CROSS JOIN LATERAL \
+       (SELECT p.id, p.campaign_id FROM campaign_prospects p WHERE lower(p.email) = i.email OFFSET 0) p \
+       JOIN campaigns c ON c.id = p.campaign_id WHERE c.workspace_id = $1 AND p.campaign_id = $2 \
      UNION ALL \
-     SELECT i.n, p.id, 'linkedin_url' FROM i \
-       JOIN campaign_prospects p ON campaignd_linkedin_slug(p.linkedin_url) = i.linkedin AND p.campaign_id = $2 \
-       JOIN campaigns c ON c.id = p.campaign_id AND c.workspace_id = $1 \
+     SELECT i.n, p.id, 'linkedin_url' FROM i CROSS JOIN LATERAL \
+       (SELECT p.id, p.campaign_id FROM campaign_prospects p WHERE campaignd_linkedin_slug(p.linkedin_url) = i.linkedin OFFSET 0) p \
+       JOIN campaigns c ON c.id = p.campaign_id WHERE c.workspace_id = $1 AND p.campaign_id = $2 \
      UNION ALL \
-     SELECT i.n, p.id, 'phone' FROM i \
-       JOIN campaign_prospects p ON campaignd_phone_digits(p.phone) = i.phone AND p.campaign_id = $2 \
-       JOIN campaigns c ON c.id = p.campaign_id AND c.workspace_id = $1";
+     SELECT i.n, p.id, 'phone' FROM i CROSS JOIN LATERAL \
+       (SELECT p.id, p.campaign_id FROM campaign_prospects p WHERE campaignd_phone_digits(p.phone) = i.phone OFFSET 0) p \
+       JOIN campaigns c ON c.id = p.campaign_id WHERE c.workspace_id = $1 AND p.campaign_id = $2";
 
 const INSERT_PROSPECTS: &str = "INSERT INTO campaign_prospects \
        (id, campaign_id, workspace_id, first_name, last_name, email, phone, linkedin_url, company_name, title, data, created_at) \
@@ -272,7 +273,6 @@ impl<'a> Columns<'a> {
 /// A UUIDv7 at `now` that sorts after the ones the same context made before.
 fn ordered_id(context: &uuid::ContextV7, now: Timestamp) -> Uuid {
     let micros = now.as_micros().max(0).unsigned_abs();
-    #[expect(clippy::cast_possible_truncation, reason = "below 1e9")]
     let nanos = (micros % 1_000_000) as u32 * 1000;
     Uuid::new_v7(uuid::Timestamp::from_unix(context, micros / 1_000_000, nanos))
 }

@@ -16,6 +16,7 @@ mod operator;
 mod pipeline;
 mod postgres;
 mod reads;
+mod recovery;
 mod sandbox;
 mod shutdown;
 mod tidy;

@@ -30,7 +30,7 @@ use crate::store::{Pool, account};
 pub(crate) struct CreateCampaign {
     /// A name for people, at most 200 characters.
     name: String,
-    /// The flow: `{"steps": [...]}`, see the flow language.
+    /// The flow: `{"steps": [...]}`, see the flow language. Also taken under the name `flow`.
     #[serde(alias = "flow")]
     #[schema(value_type = Object)]
     flow_settings: Value,
@@ -318,7 +318,7 @@ async fn switch(
         let status = find(pool, workspace, id).await?.status;
         if status != to.as_str() {
             let detail = format!("the campaign is {status}; only a campaign that is {from} becomes {to} this way");
-            return Err(Problem::conflict("invalid_status", detail).with("status", status));
+            return Err(Problem::conflict("invalid_status", detail).with("campaign_status", status));
         }
     }
     Ok(Json(CampaignStatus { id: id.0, status: to.as_str(), changed }))

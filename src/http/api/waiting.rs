@@ -200,3 +200,101 @@ fn step(execution: &Execution) -> i32 {
 fn shown(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn execution(status: &str) -> Execution {
+        Execution {
+            id: Uuid::nil(),
+            campaign_id: Uuid::nil(),
+            prospect_id: Uuid::nil(),
+            current_step: Some(2),
+            status: Some(status.to_owned()),
+            completed_steps: Vec::new(),
+            failed_steps: Vec::new(),
+            skipped_steps: Vec::new(),
+            linkedin_state: None,
+            email_state: None,
+            whatsapp_state: None,
+            waiting_for_trigger: None,
+            trigger_check_count: 3,
+            trigger_max_checks: 168,
+            next_check_at: None,
+            n8n_execution_id: None,
+            last_executed_at: None,
+            next_execution_at: None,
+            last_error: None,
+            error_count: 0,
+            flow_version: Some(1),
+            version: 1,
+            exit_reason: None,
+            paused_status: None,
+            open_send: None,
+            channel_accounts: None,
+            updated_at: None,
+        }
+    }
+
+    fn open(status: &str, account_status: &str) -> OpenSend {
+        OpenSend {
+            id: Uuid::nil(),
+            status: status.to_owned(),
+            channel: "email".to_owned(),
+            action: "send_email".to_owned(),
+            account_id: Uuid::nil(),
+            account_name: "Seat".to_owned(),
+            account_status: account_status.to_owned(),
+            status_reason: Some("credentials".to_owned()),
+            next_send_at: None,
+            parked_at: None,
+        }
+    }
+
+    #[test]
+    fn each_standing_has_its_explanation() {
+        let now = DateTime::UNIX_EPOCH;
+        let later = Some(now + TimeDelta::hours(1));
+        let due = |at| Execution { next_execution_at: at, ..execution("pending") };
+        let waiting = Execution {
+            waiting_for_trigger: Some("connection_accepted".to_owned()),
+            next_execution_at: later,
+            next_check_at: later,
+            ..execution("waiting_trigger")
+        };
+        let executing = execution("executing");
+        let parked = OpenSend { parked_at: later, ..open("unknown", "active") };
+        let resting = OpenSend { next_send_at: later, ..open("pending", "active") };
+        for (execution, open, campaign, missing, kind) in [
+            (&execution("completed"), None, "paused", None, "nothing"),
+            (&execution("paused"), None, "active", None, "person"),
+            (&due(later), None, "draft", None, "campaign"),
+            (&due(later), None, "active", None, "time"),
+            (&due(Some(now)), None, "active", None, "engine"),
+            (&due(None), None, "active", None, "engine"),
+            (&due(later), None, "active", Some(Channel::Email), "account"),
+            (&waiting, None, "active", None, "trigger"),
+            (&executing, None, "active", None, "engine"),
+            (&executing, Some(open("pending", "halted")), "active", None, "account"),
+            (&executing, Some(open("pending", "active")), "paused", None, "campaign"),
+            (&executing, Some(open("pending", "active")), "active", None, "send"),
+            (&executing, Some(resting), "active", None, "account"),
+            (&executing, Some(open("dispatching", "active")), "active", None, "send"),
+            (&executing, Some(open("unknown", "active")), "active", None, "send"),
+            (&executing, Some(parked), "active", None, "person"),
+        ] {
+            let said = explain(execution, open.as_ref(), campaign, missing, now);
+            assert_eq!(said.kind, kind, "{said:?}");
+        }
+        let said = explain(&waiting, None, "active", None, now);
+        assert_eq!(
+            said.text,
+            "waits for connection_accepted, until 1970-01-01T01:00:00Z at the latest \
+             (3 of 168 checks done, the next at 1970-01-01T01:00:00Z)"
+        );
+        assert_eq!((said.until, said.trigger.as_deref()), (later, Some("connection_accepted")));
+    }
+}

@@ -32,6 +32,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Upload, Unreadable> {
     let mut upload = Upload::default();
     let mut record = StringRecord::new();
     let mut rows = 0;
+    let mut lines = Lines { text: text.as_bytes(), at: 0, line: 1 };
     while reader.read_record(&mut record).map_err(|e| unreadable(&e))? {
         // A line of separators only: spreadsheets leave them at the end.
         if record.iter().all(|value| value.trim().is_empty()) {
@@ -41,7 +42,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Upload, Unreadable> {
         if rows > ROWS_MAX {
             return Err(Unreadable::TooManyRows);
         }
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = lines.of(record.position().map_or(0, csv::Position::byte));
         match row(line, &header, &targets, &record) {
             Ok(row) => upload.rows.push((line, row)),
             Err(rejected) => upload.rejected.push(rejected),
@@ -49,6 +50,32 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Upload, Unreadable> {
     }
     set_duplicates_apart(&mut upload, "line");
     Ok(upload)
+}
+
+/// Counts lines as an editor does. The reader's own count lags behind after empty lines and with `\r\n`.
+struct Lines<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    /// The line of the record that the reader began at this byte, which may still be the end of the line before. Bytes must
+    /// not go down from call to call.
+    fn of(&mut self, byte: u64) -> u64 {
+        let mut start = usize::try_from(byte).unwrap_or(usize::MAX).min(self.text.len());
+        while matches!(self.text.get(start), Some(b'\r' | b'\n')) {
+            start += 1;
+        }
+        let ends = |i: &usize| match self.text[*i] {
+            b'\n' => true,
+            b'\r' => self.text.get(i + 1) != Some(&b'\n'),
+            _ => false,
+        };
+        self.line += (self.at..start).filter(ends).count() as u64;
+        self.at = start;
+        self.line
+    }
 }
 
 /// The text behind the byte order mark.
@@ -122,7 +149,7 @@ fn row(line: u64, header: &StringRecord, targets: &[Target], record: &StringReco
 }
 
 fn unreadable(error: &csv::Error) -> Unreadable {
-    let line = error.position().map_or(0, csv::Position::line);
+    let line = error.position().map_or(1, csv::Position::line);
     Unreadable::Csv { line, reason: "the quoting or the encoding is broken".to_owned() }
 }
 
@@ -139,6 +166,20 @@ mod tests {
         assert_eq!(rows, [(2, Some("Ada"), Some("ada@example.com")), (4, Some("Bo;b"), Some("bob@example.com"))]);
         assert_eq!(upload.rows[0].1.data["favourite_colour"], "blue");
         assert!(upload.rows[1].1.data.is_empty());
+    }
+
+    #[test]
+    fn lines_are_counted_as_an_editor_counts_them() {
+        for text in [
+            "phone\n\n123456\n\"12\n3457\"\n123458",
+            "phone\r\n\r\n123456\r\n\"12\r3457\"\r\n123458\r\n",
+            "phone\r\r123456\r\"12\r3457\"\r123458",
+        ] {
+            let upload = read(text.as_bytes()).unwrap();
+            let lines: Vec<u64> = upload.rows.iter().map(|(line, _)| *line).collect();
+            let bad: Vec<u64> = upload.rejected.iter().map(|r| r.line).collect();
+            assert_eq!((lines, bad), (vec![3, 6], vec![4]), "{text:?}");
+        }
     }
 
     #[test]
