@@ -221,3 +221,30 @@ fn finish_row(row: FinishSend, details: Option<&SendDetails>) -> Finish {
         open_gate: true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use super::*;
+
+    /// The size of what a function answers, without calling it.
+    fn size_of_answer<A, R>(_: impl Fn(A) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn an_idle_prospect_keeps_no_fat_future_alive() {
+        let future = size_of_answer(|(myself, message, resident): (ActorRef<ProspectMessage>, _, &mut Resident)| {
+            // Owned by the block, as ractor's loop owns it.
+            async move { ProspectActor.handle(myself, message, resident).await }
+        });
+        println!(
+            "handler future {future} B, Resident {} B, Execution {} B, ProspectMessage {} B",
+            size_of::<Resident>(),
+            size_of::<Execution>(),
+            size_of::<ProspectMessage>()
+        );
+        assert!(future <= 1024, "{future} B");
+    }
+}

@@ -84,6 +84,12 @@ impl Entry {
         self.queue.get_or_insert_default()
     }
 
+    /// Whether a mending, or a quarantine, comes first anyway.
+    fn has_work_before_mending(&self) -> bool {
+        let first = self.in_hand.as_deref().or_else(|| self.queue.as_ref()?.front());
+        first.is_some_and(|i| matches!(*i.work, Work::Trigger(Trigger::Adopted | Trigger::Quarantine { .. }, _)))
+    }
+
     fn has_work(&self) -> bool {
         self.in_hand.is_some() || self.queue.as_ref().is_some_and(|q| !q.is_empty())
     }
@@ -214,7 +220,8 @@ impl Shard {
         if let Some((account, hint)) = open_send(&row) {
             self.shared.hint_channel(account, hint);
         }
-        if needs_mending(&row.execution, &row.flow) {
+        // Not again in front of the quarantine that mending itself has led to, nor of a mending that is still to be done.
+        if needs_mending(&row.execution, &row.flow) && !entry.has_work_before_mending() {
             self.busy += 1;
             entry.queue().push_front(Inbound::new(Work::Trigger(Trigger::Adopted, None)));
         }
@@ -270,6 +277,8 @@ impl Shard {
             }
             Outcome::Rejected(reason) => inbound.answer(Ok(Delivery::Rejected { reason })),
             Outcome::Applied { version } => {
+                // It has moved: what held it may not hold it any more. If it does, its timer finds out.
+                self.held.remove(&done.execution);
                 entry.crashes = 0;
                 metrics::histogram!(telemetry::REACTION_SECONDS, "trigger" => inbound.work.name())
                     .record(inbound.arrived.elapsed().as_secs_f64());
@@ -403,4 +412,16 @@ fn open_send(row: &Runnable) -> Option<(AccountId, SendHint)> {
     }
     let channel = row.flow.step(execution.current_step)?.action.channel()?;
     Some((execution.accounts.get(channel)?, (execution.workspace, execution.open_send?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_stays_small_because_there_is_one_for_every_resident_prospect() {
+        let (entry, key) = (std::mem::size_of::<Entry>(), std::mem::size_of::<ExecutionId>());
+        println!("Entry {entry} B, with its key {} B", entry + key);
+        assert!(entry <= 64, "{entry} B");
+    }
 }
