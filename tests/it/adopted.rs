@@ -181,3 +181,32 @@ async fn rows_that_the_old_orchestrator_adds_later_are_taken_as_well() {
     rig.advance_until(Duration::from_secs(1), "its second mail", async || received(&rig, "Late", "two") == 1).await;
     assert_eq!(received(&rig, "Late", "one"), 0);
 }
+
+#[tokio::test]
+async fn a_row_with_a_status_nobody_knows_says_so_and_keeps_its_place() {
+    let mut rig = adopted().await;
+    rig.db
+        .script(
+            "DO $$ DECLARE c record; BEGIN FOR c IN SELECT conname FROM pg_constraint \
+                 WHERE conrelid = 'campaign_prospect_execution_state'::regclass AND contype = 'c' \
+                 LOOP EXECUTE format('ALTER TABLE campaign_prospect_execution_state DROP CONSTRAINT %I', c.conname); END LOOP; END $$; \
+             UPDATE campaign_prospect_execution_state SET status = 'dreaming' WHERE id = '00000000-0000-0000-0000-000000000051'",
+        )
+        .await
+        .unwrap();
+    rig.start().await;
+    rig.until(id(9), "the others run", |e| e.email.sent_count == 1).await;
+    rig.until_true(
+        "SELECT last_error LIKE '%dreaming%' AND status = 'dreaming' AND version = 0 FROM campaign_prospect_execution_state \
+         WHERE id = '00000000-0000-0000-0000-000000000051'",
+    )
+    .await;
+    // Corrected by hand, it takes triggers.
+    rig.db
+        .script("UPDATE campaign_prospect_execution_state SET status = 'pending' WHERE id = '00000000-0000-0000-0000-000000000051'")
+        .await
+        .unwrap();
+    rig.apply(id(1), Trigger::Skip).await;
+    rig.until(id(1), "its second step", |e| e.email.sent_count == 1).await;
+    assert!(rig.stop().await);
+}

@@ -267,9 +267,95 @@ async fn a_runtime_whose_lease_was_stolen_writes_nothing_and_calls_nobody() {
     // What it does not own it does not take either: the new owner finds what has arrived.
     let late = rig.prospects(campaign, 1).await;
     rig.handle().arrivals();
-    rig.offer(ids[0], Trigger::Pause).await.unwrap_err();
     rig.stop().await;
     assert_eq!(rig.execution(late[0]).await.version, 0);
+    assert_eq!(rig.one::<i64>("SELECT count(*) FROM execution_arrivals").await, 1);
     assert_eq!(rig.one::<String>("SELECT max(owner::text) FROM shard_lease").await, thief.to_string());
     assert!(rig.clock.now() > NOW);
+}
+
+#[tokio::test]
+async fn a_change_that_postgres_refuses_is_not_tried_in_a_hot_loop_and_holds_up_nobody() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    let campaign = rig.campaign(&mails(1)).await;
+    let ids = rig.prospects(campaign, 10).await;
+    // Somebody's trigger on an adopted table. A sequence counts the tries, because it is not rolled back.
+    rig.db
+        .script(format!(
+            "CREATE SEQUENCE tries;
+             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 PERFORM nextval('tries'); RAISE EXCEPTION 'not this one'; END $$;
+             CREATE TRIGGER refuse BEFORE UPDATE ON campaign_prospect_execution_state FOR EACH ROW \
+                 WHEN (NEW.id = '{}') EXECUTE FUNCTION refuse();",
+            ids[0]
+        ))
+        .await
+        .unwrap();
+    rig.start().await;
+    for id in &ids[1..] {
+        rig.until(*id, "the others' mails", |e| e.status.is_final()).await;
+    }
+    rig.until_true("SELECT last_value > 5 FROM tries").await;
+    let before: i64 = rig.one("SELECT last_value FROM tries").await;
+    // As long as a hundred round trips take, and then some.
+    for _ in 0..200 {
+        rig.one::<i64>("SELECT count(*) FROM sends").await;
+    }
+    let tries: i64 = rig.one::<i64>("SELECT last_value FROM tries").await - before;
+    assert!(tries <= 20, "{tries} tries");
+    rig.db.script("DROP TRIGGER refuse ON campaign_prospect_execution_state").await.unwrap();
+    rig.advance_until(Duration::from_secs(1), "its turn", async || rig.execution(ids[0]).await.status.is_final()).await;
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
+async fn an_execution_that_is_deleted_during_the_provider_call_leaves_no_gate_shut() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    let campaign = rig.campaign(&mails(1)).await;
+    let id = rig.prospects(campaign, 1).await[0];
+    let gate = rig.fake.hold();
+    rig.start().await;
+    rig.fake.until_calls(1).await;
+    rig.db.script(format!("DELETE FROM campaign_prospect_execution_state WHERE id = '{id}'")).await.unwrap();
+    gate.add_permits(10);
+    let other = rig.prospects(campaign, 1).await[0];
+    rig.until(other, "the next one's mail", |e| e.status.is_final()).await;
+    assert_eq!(rig.sends(id).await, ["1 1 sent"]);
+    assert_eq!(rig.offer(id, Trigger::Pause).await, Err(DeliverError::NotFound(id)));
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
+async fn a_send_resumed_while_its_claim_is_being_refused_is_not_forgotten() {
+    let mut rig = Rig::manual().await;
+    let account = rig.account(Channel::Email, "box").await;
+    let mut flow = mails(1);
+    flow["timezone"] = serde_json::json!("UTC");
+    flow["window"] = serde_json::json!({"days": ["mon"], "from": "10:00", "to": "18:00"});
+    let campaign = rig.campaign(&flow).await;
+    let id = ExecutionId(Uuid::from_u128(Uuid::now_v7().as_u128() & !0x3ff | u128::from(account.shard() ^ 1)));
+    rig.insert(campaign, &[id]).await;
+    rig.start().await;
+    rig.until(id, "a send", |e| e.status == Status::Executing).await;
+    rig.apply(id, Trigger::Pause).await;
+    // The account's claims have to wait, executions of other shards go on.
+    let mut other = rig.db.pool.acquire().await.unwrap();
+    let mut tx = sqlx::Acquire::begin(&mut *other).await.unwrap();
+    sqlx::query("SELECT 1 FROM shard_lease WHERE shard = $1 FOR UPDATE")
+        .bind(i16::try_from(account.shard()).unwrap())
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    rig.clock.advance(hours(1));
+    rig.until_true(
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    )
+    .await;
+    rig.apply(id, Trigger::Resume).await;
+    tx.rollback().await.unwrap();
+    rig.until(id, "the mail", |e| e.status.is_final()).await;
+    assert_eq!(rig.fake.calls().len(), 1);
+    assert!(rig.stop().await);
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot set itself up has failed")]
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use campaignd::domain::account::Channel;
 use campaignd::domain::execution::{ExitReason, Status};
 use campaignd::domain::id::ExecutionId;
@@ -9,9 +12,10 @@ use campaignd::domain::trigger::Trigger;
 use campaignd::runtime::DeliverError;
 use serde_json::json;
 use sqlx::Acquire;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::fake::{NOW, Rig, hours, mails};
+use crate::fake::{Act, NOW, Rig, hours, mails, parsed};
 
 /// A campaign of mails with one prospect that has the first one.
 async fn after_the_first(n: usize) -> (Rig, ExecutionId) {
@@ -250,4 +254,74 @@ async fn when_admission_is_full_the_next_trigger_is_told_to_come_back() {
     rig.apply(ids[1], Trigger::Resume).await;
     rig.clock.advance(hours(1));
     rig.until(ids[1], "the end", |e| e.status.is_final()).await;
+}
+
+#[tokio::test]
+async fn restarting_another_step_while_one_is_being_sent_records_both() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    let campaign = rig.campaign(&mails(2)).await;
+    let id = rig.prospects(campaign, 1).await[0];
+    let before = rig.execution(id).await;
+    let gate = rig.fake.hold();
+    rig.start().await;
+    rig.fake.until_calls(1).await;
+    assert_eq!(rig.refused(id, Trigger::Restart { step: 1 }).await, "send_under_way");
+    rig.apply(id, Trigger::Restart { step: 2 }).await;
+    rig.until(id, "the second send", |e| e.status == Status::Executing && e.current_step == 2).await;
+    gate.add_permits(10);
+    rig.until(id, "the end", |e| e.status.is_final()).await;
+    assert_eq!(rig.sends(id).await, ["1 1 sent", "2 1 sent"]);
+    assert_eq!(rig.fake.doubled(), []);
+    assert_eq!(rig.fake.overlaps(), 0);
+    assert!(rig.stop().await);
+    rig.assert_replays(vec![before], &parsed(&mails(2))).await;
+}
+
+#[tokio::test]
+async fn an_outcome_that_is_lost_after_the_end_is_still_read_back_and_recorded() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    let campaign = rig.campaign(&mails(2)).await;
+    let id = rig.prospects(campaign, 1).await[0];
+    let gate = Arc::new(Semaphore::new(0));
+    let handed = Arc::clone(&gate);
+    rig.fake.script(move |_, _| Act::Hold(Arc::clone(&handed), Box::new(Act::UnknownAfter)));
+    rig.start().await;
+    rig.fake.until_calls(1).await;
+    rig.apply(id, Trigger::Stop).await;
+    gate.add_permits(1);
+    rig.until_true("SELECT status = 'unknown' FROM sends").await;
+    assert_eq!(rig.refused(id, Trigger::Restart { step: 1 }).await, "send_under_way");
+    rig.advance_until(Duration::from_secs(1), "it is settled", async || rig.execution(id).await.open_send.is_none())
+        .await;
+    let row = rig.execution(id).await;
+    assert_eq!((row.status, row.exit_reason, row.email.sent_count), (Status::Completed, Some(ExitReason::Stopped), 1));
+    assert_eq!(rig.sends(id).await, ["1 1 sent"]);
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
+async fn a_campaign_that_is_paused_while_nobody_runs_takes_facts_and_starts_when_it_is_active() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    let mut flow = mails(2);
+    flow["stop_on"] = json!([]);
+    let campaign = rig.campaign(&flow).await;
+    rig.db.script("UPDATE campaigns SET status = 'paused'").await.unwrap();
+    let ids = rig.prospects(campaign, 3).await;
+    rig.start().await;
+    rig.apply(ids[0], Trigger::Reply { channel: Channel::Email }).await;
+    rig.apply(ids[1], Trigger::Skip).await;
+    passer_by(&rig).await;
+    assert_eq!(rig.fake.calls().len(), 1);
+    rig.db.script("UPDATE campaigns SET status = 'active'").await.unwrap();
+    rig.handle().campaign_changed(campaign);
+    rig.until(ids[0], "the first mail", |e| e.email.sent_count == 1).await;
+    rig.until(ids[1], "the second mail", |e| e.status.is_final()).await;
+    rig.until(ids[2], "the first mail", |e| e.email.sent_count == 1).await;
+    rig.clock.advance(hours(1));
+    rig.until_all_final().await;
+    assert_eq!(rig.fake.doubled(), []);
+    assert!(rig.stop().await);
 }

@@ -417,3 +417,57 @@ async fn accounts_send_side_by_side() {
     rig.until_all_final().await;
     assert_eq!(rig.fake.overlaps(), 0);
 }
+
+#[tokio::test]
+async fn more_timers_than_permits_all_fire() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    let campaign = rig
+        .campaign(&json!({"schema_version": 1, "steps": [
+        {"id": "a", "action": "wait", "delay": "1h"}, {"id": "b", "action": "wait", "delay": "1h"}]}))
+        .await;
+    rig.prospects(campaign, 300).await;
+    rig.start_with(|o| o.timers_max = 2).await;
+    rig.until_true("SELECT bool_and(current_step = 2) FROM campaign_prospect_execution_state").await;
+    rig.clock.advance(hours(1));
+    rig.until_all_final().await;
+    assert_eq!(rig.one::<i64>("SELECT count(*) FROM transitions").await, 600);
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
+async fn a_text_that_cannot_be_rendered_fails_its_step_with_the_reason_and_the_next_one_runs() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    let campaign = rig
+        .campaign(&json!({"schema_version": 1, "steps": [
+            {"id": "a", "action": "send_email", "subject": "s", "message": "Hi {{ title }}"},
+            {"id": "b", "action": "send_email", "subject": "s", "message": "Hi {{ first_name }}"}]}))
+        .await;
+    let id = rig.prospects(campaign, 1).await[0];
+    rig.start().await;
+    let row = rig.until(id, "the end", |e| e.status.is_final()).await;
+    println!("{:?} {:?} {:?}", row.status, row.failed_steps, row.last_error);
+    assert!(rig.fake.calls().iter().all(|c| c.text != "Hi "), "an empty place is never sent");
+    assert_eq!(row.email.sent_count, 1);
+    assert!(row.last_error.unwrap().contains("title"));
+}
+
+#[tokio::test]
+async fn sends_of_an_account_keep_its_gap() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    rig.db.script("UPDATE accounts SET min_gap_ms = 60000").await.unwrap();
+    let campaign = rig.campaign(&mails(1)).await;
+    rig.prospects(campaign, 4).await;
+    rig.start().await;
+    for sent in 1..=4 {
+        rig.until_true(&format!("SELECT count(*) = {sent} FROM sends WHERE status = 'sent'")).await;
+        rig.until_true("SELECT count(*) = 4 FROM sends").await;
+        let next: chrono::DateTime<chrono::Utc> = rig.one("SELECT next_send_at FROM account_gate").await;
+        assert_eq!(next, (rig.clock.now() + MINUTE).to_utc());
+        assert_eq!(rig.fake.calls().len(), sent);
+        rig.clock.advance(MINUTE);
+    }
+    rig.until_all_final().await;
+}
