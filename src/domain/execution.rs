@@ -179,7 +179,9 @@ pub struct Execution {
     pub attempt: u32,
     /// Sends decided so far, over all steps.
     pub send_sequence: u32,
-    /// The send that has no outcome yet; set exactly while `Executing` (also while paused from it).
+    /// The send that has no outcome yet: set while `Executing` (also while paused from it). It stays when the step is
+    /// skipped or the execution ends meanwhile, because the provider may have been called: until its outcome is known,
+    /// nothing else is sent.
     pub open_send: Option<SendId>,
     /// Which account contacts this person on each channel. The core carries it and does not look at it.
     pub accounts: ChannelAccounts,
@@ -241,6 +243,8 @@ impl Execution {
     /// executing, paused or final.
     pub fn wake_at(&self) -> Option<Timestamp> {
         match self.status {
+            // Not before the send that was skipped over has an outcome: at most one send is open.
+            Status::Pending if self.open_send.is_some() => None,
             Status::Pending => self.next_execution_at,
             Status::WaitingTrigger => match (self.next_execution_at, self.next_check_at) {
                 (Some(a), Some(b)) => Some(a.min(b)),

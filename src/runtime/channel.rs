@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 
 use super::dispatch;
 use super::shared::{SendHint, Shared};
-use crate::domain::account::{Account, AccountStatus};
+use crate::domain::account::Account;
 use crate::domain::id::SendId;
 use crate::domain::time::Timestamp;
 use crate::store::send as rows;
@@ -75,7 +75,10 @@ pub(super) struct Line {
     known: HashMap<SendId, (Timestamp, u64)>,
     held: Vec<Job>,
     arrivals: u64,
-    in_flight: bool,
+    /// The send whose job is running.
+    in_flight: Option<SendId>,
+    /// It was hinted at since that job read its row: look again, whatever the job says.
+    hinted_again: Option<SendHint>,
     rest_until: Option<Timestamp>,
     alarm: Option<AbortHandle>,
     drained: Option<oneshot::Sender<()>>,
@@ -98,7 +101,8 @@ impl Actor for ChannelActor {
             known: HashMap::new(),
             held: Vec::new(),
             arrivals: 0,
-            in_flight: false,
+            in_flight: None,
+            hinted_again: None,
             rest_until: None,
             alarm: None,
             drained: None,
@@ -134,7 +138,9 @@ impl Actor for ChannelActor {
 
 impl Line {
     fn hint(&mut self, hint: SendHint) {
-        if !self.known.contains_key(&hint.1) {
+        if self.in_flight == Some(hint.1) {
+            self.hinted_again = Some(hint);
+        } else if !self.known.contains_key(&hint.1) {
             let now = self.shared.clock.now();
             self.put(Job { hint, absent: 0, unreadable: 0 }, now);
         }
@@ -155,10 +161,15 @@ impl Line {
     }
 
     fn report(&mut self, report: Report) {
-        self.in_flight = false;
+        self.in_flight = None;
+        let hinted_again = self.hinted_again.take();
         match report {
             Report::Gone(send) => {
                 self.known.remove(&send);
+                // For example resumed while the claim of the paused send was being refused.
+                if let Some(hint) = hinted_again {
+                    self.hint(hint);
+                }
             }
             Report::Later(job, at) => self.put(job, at),
             Report::Held(job) => self.held.push(job),
@@ -175,14 +186,14 @@ impl Line {
 
     /// Starts the next job if the account may act now, else sets the alarm for when it may.
     fn advance(&mut self, myself: &ActorRef<ChannelMessage>) {
-        if self.in_flight {
+        if self.in_flight.is_some() {
             return;
         }
         if let Some(drained) = self.drained.take() {
             let _ = drained.send(());
             return;
         }
-        if self.account.status != AccountStatus::Active || self.shared.is_draining() {
+        if self.shared.is_draining() {
             return;
         }
         let Some((&(ready, _), _)) = self.queue.first_key_value() else { return };
@@ -196,7 +207,7 @@ impl Line {
             return self.alarm_in(myself, PREDECESSOR_WAIT);
         }
         let Some((_, job)) = self.queue.pop_first() else { return };
-        self.in_flight = true;
+        self.in_flight = Some(job.hint.1);
         dispatch::start(Arc::clone(&self.shared), Arc::clone(&self.account), job, myself.clone());
     }
 

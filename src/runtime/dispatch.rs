@@ -13,7 +13,8 @@ use super::channel::{ChannelMessage, Job, Report};
 use super::shared::Shared;
 use super::work::{SendDetails, Work};
 use super::{Delivery, deliver_internal, settle};
-use crate::domain::account::Account;
+use crate::domain::account::{Account, AccountStatus};
+use crate::domain::execution::Status;
 use crate::domain::id::AccountId;
 use crate::domain::retry;
 use crate::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
@@ -74,7 +75,12 @@ async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
             return Report::Later(job, shared.clock.now());
         }
     };
-    let Some(row) = row else { return Report::Gone(job.hint.1) };
+    let Some(row) = row.filter(|row| row.send.account == account.id) else { return Report::Gone(job.hint.1) };
+    let overtaken = row.is_open_send && row.execution_status != Some(Status::Executing);
+    // An account that does not send cannot be read back from either; only what needs no provider is done.
+    if account.status != AccountStatus::Active && row.send.status != SendStatus::Cancelled {
+        return Report::Held(job);
+    }
     match row.send.status {
         SendStatus::Pending => dispatch(shared, account, job, &row).await,
         SendStatus::Dispatching => {
@@ -83,9 +89,15 @@ async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
             // What the dead process asked for may still be on its way through the provider.
             Report::Later(job, settle::first_read(shared, row.send.action, shared.clock.now()))
         }
-        SendStatus::Unknown if row.send.parked => Report::Gone(job.hint.1),
+        SendStatus::Unknown if row.send.parked => {
+            if overtaken {
+                let error = "parked for a person".to_owned();
+                finish(shared, account, &row, SendOutcome::Unresolved { error }, Receipt::default(), None).await;
+            }
+            Report::Gone(job.hint.1)
+        }
         SendStatus::Unknown => settle::read_back(shared, account, job, &row).await,
-        // Taken back before anybody was called, while its execution ended: say so, or the step could never be restarted.
+        // Taken back before anybody was called: its execution waits to hear that.
         SendStatus::Cancelled if row.is_open_send => {
             finish(shared, account, &row, SendOutcome::NotSent, Receipt::default(), None).await;
             Report::Gone(job.hint.1)

@@ -1,7 +1,7 @@
 //! Background loops: rows of other programs, changes of campaigns and accounts, the lease, the wall clock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use ractor::Actor;
@@ -55,7 +55,7 @@ pub(super) async fn arrivals(shared: Arc<Shared>) {
             return;
         }
         loop {
-            match execution::take_arrivals(&shared.pool, ARRIVALS_BATCH).await {
+            match execution::take_arrivals(&shared.pool, &shared.lease, ARRIVALS_BATCH).await {
                 Ok(ids) if ids.is_empty() => break,
                 // The row tells whether its campaign is active: an actor of a draft campaign just waits.
                 Ok(ids) => ids.into_iter().for_each(|id| shared.to_shard(id, ShardMessage::Activate(id))),
@@ -75,14 +75,15 @@ pub(super) async fn roster(shared: Arc<Shared>) {
         if shared.is_draining() {
             return;
         }
-        if let Err(error) = refresh(&shared).await {
+        if let Err(error) = refresh(&shared, true).await {
             tracing::warn!(%error, "cannot read campaigns and accounts; trying again");
         }
     }
 }
 
-/// Reads campaigns and accounts once and acts on what changed.
-pub(super) async fn refresh(shared: &Arc<Shared>) -> Result<(), store::Error> {
+/// Reads campaigns and accounts once and acts on what changed. `activate`: also reads the executions of campaigns that run
+/// now; at the start rehydration does that.
+pub(super) async fn refresh(shared: &Arc<Shared>, activate: bool) -> Result<(), store::Error> {
     let changes = shared.roster.refresh(None).await?;
     for account in &changes.accounts {
         let channel = shared.channels.get(&account.id).map(|c| c.clone());
@@ -93,8 +94,8 @@ pub(super) async fn refresh(shared: &Arc<Shared>) -> Result<(), store::Error> {
             None => start_channel(shared, Arc::clone(account)).await?,
         }
     }
-    for campaign in &changes.activated {
-        activate(shared, *campaign).await?;
+    for campaign in changes.activated.iter().filter(|_| activate) {
+        self::activate(shared, *campaign).await?;
     }
     if !changes.accounts.is_empty() || !changes.activated.is_empty() {
         release(shared);
@@ -112,6 +113,7 @@ async fn activate(shared: &Arc<Shared>, campaign: CampaignId) -> Result<(), stor
 
 /// What was held back may go on.
 fn release(shared: &Shared) {
+    shared.releases.fetch_add(1, SeqCst);
     for shard in shared.shards.get().into_iter().flatten() {
         let _ = shard.cast(ShardMessage::Release);
     }

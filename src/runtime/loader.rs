@@ -94,6 +94,10 @@ async fn runnable(shared: &Shared, row: rows::Loaded) -> (ExecutionId, LoadResul
 }
 
 async fn with_flow(shared: &Shared, mut execution: Execution) -> LoadResult {
+    if shared.roster.campaign(execution.campaign).is_none() {
+        // Made by another program a moment ago, perhaps with accounts of its own.
+        shared.roster_changed.notify_one();
+    }
     loop {
         match shared.roster.flow_of(&mut execution).await {
             Ok((campaign, flow)) => return LoadResult::Ready(Box::new(Runnable { execution, campaign, flow })),

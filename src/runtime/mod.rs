@@ -196,6 +196,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         residents: 0.into(),
         ready: false.into(),
         draining: false.into(),
+        releases: 0.into(),
         inbox: tokio::sync::Notify::new(),
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
@@ -213,7 +214,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
 
     let mut tasks = vec![tokio::spawn(loader::run(Arc::clone(&shared), requests)).abort_handle()];
     // Accounts, and with them the sends that are open, come before the prospects: what was in flight is settled first.
-    housekeeping::refresh(&shared).await?;
+    housekeeping::refresh(&shared, false).await?;
     tasks.extend([
         tokio::spawn(rehydrate(Arc::clone(&shared), options.progress)).abort_handle(),
         tokio::spawn(housekeeping::listen(Arc::clone(&shared))).abort_handle(),
@@ -221,6 +222,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         tokio::spawn(housekeeping::roster(Arc::clone(&shared))).abort_handle(),
         tokio::spawn(housekeeping::watch(Arc::clone(&shared))).abort_handle(),
         tokio::spawn(inbox::run(Arc::clone(&shared))).abort_handle(),
+        tokio::spawn(stand_down(Arc::clone(&shared), lease.lost())).abort_handle(),
     ]);
     shared.arrivals.notify_one();
     shared.inbox.notify_one();
@@ -245,6 +247,15 @@ async fn rehydrate(shared: Arc<Shared>, progress: Box<dyn Fn(u64, u64) + Send + 
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+    }
+}
+
+/// Once the lease is lost nothing is begun any more: writes and claims are fenced, but what arrives, reads back and timers
+/// are the new owner's as well.
+async fn stand_down(shared: Arc<Shared>, mut lost: watch::Receiver<bool>) {
+    if lost.wait_for(|lost| *lost).await.is_ok() {
+        shared.draining.store(true, Relaxed);
+        shared.ready.store(false, Relaxed);
     }
 }
 

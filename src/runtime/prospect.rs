@@ -4,12 +4,14 @@
 //! stays small (a fat future is kept alive in every idle actor) and nothing can come between reading and deciding.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
 use super::work::{Done, Outcome, Runnable, SendDetails, Work};
+use crate::domain::account::Channel;
 use crate::domain::execution::{Execution, Status};
 use crate::domain::id::{AccountId, SendId};
 use crate::domain::send::{SendIntent, SendStatus};
@@ -72,6 +74,7 @@ impl Actor for ProspectActor {
 impl Resident {
     fn handle(&mut self, myself: &ActorRef<ProspectMessage>, work: &Work) {
         let now = self.shared.clock.now();
+        let releases = self.shared.releases.load(SeqCst);
         let execution = &self.row.execution;
         let (trigger, details) = match work {
             Work::Wake if needs_mending(execution, &self.row.flow) => (Trigger::Adopted, None),
@@ -79,7 +82,7 @@ impl Resident {
             Work::Trigger(trigger, details) => (trigger.clone(), details.as_deref()),
         };
         if trigger.is_time() && !self.row.campaign.is_active() {
-            return self.done(Outcome::Held);
+            return self.done(Outcome::Held { releases });
         }
         if let Some(before_step) = &self.shared.before_step {
             before_step(execution, &trigger);
@@ -99,7 +102,7 @@ impl Resident {
                             }),
                         );
                     }
-                    None => self.done(Outcome::Held),
+                    None => self.done(Outcome::Held { releases }),
                 }
             }
         }
@@ -116,6 +119,7 @@ impl Resident {
     ) -> Option<(Change, Pending)> {
         let before = &self.row.execution;
         let (mut sends, mut cancel, mut finish, mut hints) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut told = None;
         for effect in effects {
             match effect {
                 Effect::Send(intent) => {
@@ -124,10 +128,8 @@ impl Resident {
                     sends.push(NewSend { intent, account });
                 }
                 Effect::CancelSend(send) => {
-                    // Its channel tells an execution that ended whether the send was taken back in time.
-                    if let Some(account) = self.account_of(before) {
-                        hints.push((account, self.hint(send)));
-                    }
+                    // Its channel tells whether it was taken back in time.
+                    told = Some(send);
                     cancel.push(send);
                 }
                 Effect::FinishSend(row) => {
@@ -141,12 +143,12 @@ impl Resident {
             }
         }
         // Resumed with a send that was held back meanwhile: its channel has forgotten it.
-        if matches!(trigger, Trigger::Resume)
-            && next.status == Status::Executing
-            && let Some(send) = next.open_send
-            && let Some(account) = self.account_of(&next)
-        {
-            hints.push((account, self.hint(send)));
+        if matches!(trigger, Trigger::Resume) {
+            told = next.open_send;
+        }
+        if let Some(send) = told {
+            let accounts = Channel::ALL.iter().filter_map(|channel| next.accounts.get(*channel));
+            hints.extend(accounts.map(|account| (account, self.hint(send))));
         }
         let step_id = self.row.flow.step(next.current_step).map(|s| s.id.clone());
         let change = Change {
@@ -168,11 +170,6 @@ impl Resident {
         let account = self.shared.roster.account_for(next, &self.row.campaign, channel)?;
         next.accounts.set(channel, account);
         Some(account)
-    }
-
-    /// The account that carries the current step.
-    fn account_of(&self, execution: &Execution) -> Option<AccountId> {
-        execution.accounts.get(self.row.flow.step(execution.current_step)?.action.channel()?)
     }
 
     const fn hint(&self, send: SendId) -> SendHint {

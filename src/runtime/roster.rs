@@ -16,6 +16,8 @@ use crate::store::{self, Pool, roster as rows};
 pub(super) struct Campaign {
     pub(super) workspace: WorkspaceId,
     active: AtomicBool,
+    /// Whether its executions have been told that it runs.
+    announced: AtomicBool,
     /// 0 until the flow could be taken over.
     version: AtomicI32,
     accounts: RwLock<Option<Vec<AccountId>>>,
@@ -60,7 +62,7 @@ impl Roster {
         Self { pool, campaigns: DashMap::new(), flows: DashMap::new(), accounts: RwLock::default() }
     }
 
-    /// Reads campaigns (all, or one) and accounts again.
+    /// Reads one campaign again, or all of them and the accounts.
     pub(super) async fn refresh(&self, only: Option<CampaignId>) -> Result<Changes, store::Error> {
         let mut changes = Changes::default();
         for row in rows::campaigns(&self.pool, only).await? {
@@ -70,26 +72,35 @@ impl Roster {
                 (None, None) => 0,
             };
             let known = self.campaigns.get(&row.id).map(|c| Arc::clone(&c));
-            let ran_before = known.as_ref().is_some_and(|c| c.is_active() && c.version.load(Relaxed) != 0);
-            match known {
+            let campaign = match known {
                 Some(campaign) => {
                     campaign.active.store(row.active, Relaxed);
                     campaign.version.store(version, Relaxed);
                     *campaign.accounts.write().unwrap_or_else(PoisonError::into_inner) = row.accounts;
+                    campaign
                 }
                 None => {
                     let campaign = Campaign {
                         workspace: row.workspace,
                         active: row.active.into(),
+                        announced: false.into(),
                         version: version.into(),
                         accounts: RwLock::new(row.accounts),
                     };
-                    self.campaigns.insert(row.id, Arc::new(campaign));
+                    let campaign = Arc::new(campaign);
+                    self.campaigns.insert(row.id, Arc::clone(&campaign));
+                    campaign
                 }
-            }
-            if row.active && version != 0 && !ran_before {
+            };
+            if !row.active || version == 0 {
+                campaign.announced.store(false, Relaxed);
+            } else if only.is_none() && !campaign.announced.swap(true, Relaxed) {
                 changes.activated.push(row.id);
             }
+        }
+        // Only a full refresh tells of changes: whoever looks one campaign up does not act on them.
+        if only.is_some() {
+            return Ok(changes);
         }
         let before = self.accounts();
         let accounts: Vec<Arc<Account>> = rows::accounts(&self.pool).await?.into_iter().map(Arc::new).collect();
@@ -161,6 +172,7 @@ impl Roster {
     pub(super) fn note_inactive(&self, id: CampaignId) {
         if let Some(campaign) = self.campaigns.get(&id) {
             campaign.active.store(false, Relaxed);
+            campaign.announced.store(false, Relaxed);
         }
     }
 

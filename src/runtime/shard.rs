@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -14,11 +14,10 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::prospect::{ProspectActor, ProspectMessage};
-use super::shared::{SendHint, Shared};
-use super::work::{Done, Inbound, LoadResult, Outcome, Runnable, Work};
+use super::shared::Shared;
+use super::work::{Done, Inbound, LoadResult, Outcome, Work};
 use super::{DeliverError, Delivery};
-use crate::domain::execution::Status;
-use crate::domain::id::{AccountId, ExecutionId};
+use crate::domain::id::ExecutionId;
 use crate::domain::step::needs_mending;
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
@@ -28,6 +27,8 @@ use crate::telemetry;
 const CRASHES_MAX: u8 = 3;
 /// Version conflicts on one work after which it is given up: somebody else keeps writing this row.
 const CONFLICTS_MAX: u8 = 5;
+/// Wait, in real time, before a work that was given up is taken up again by time.
+const GIVEN_UP_WAIT: Duration = Duration::from_secs(60);
 /// Wait before an actor that crashed is rebuilt, doubled by each crash.
 const CRASH_BACKOFF: Duration = Duration::from_millis(50);
 /// Wait before the wheel is looked at again when too many firings are in flight.
@@ -217,8 +218,9 @@ impl Shard {
             return;
         }
         let wake = row.execution.wake_at();
-        if let Some((account, hint)) = open_send(&row) {
-            self.shared.hint_channel(account, hint);
+        // The hint that followed the send's commit may have been lost with the process.
+        if let Some(send) = row.execution.open_send {
+            self.shared.hint_channels(&row.execution.accounts, (row.execution.workspace, send));
         }
         // Not again in front of the quarantine that mending itself has led to, nor of a mending that is still to be done.
         if needs_mending(&row.execution, &row.flow) && !entry.has_work_before_mending() {
@@ -255,9 +257,10 @@ impl Shard {
         }
     }
 
-    fn done(&mut self, done: Done) {
+    fn done(&mut self, mut done: Done) {
         let Some(entry) = self.entries.get_mut(&done.execution) else { return };
         let Some(mut inbound) = entry.in_hand.take() else { return };
+        let mut released = false;
         match done.outcome {
             Outcome::Conflict if inbound.conflicts < CONFLICTS_MAX => {
                 inbound.conflicts += 1;
@@ -267,19 +270,30 @@ impl Shard {
             }
             Outcome::Conflict => {
                 tracing::warn!(execution.id = %done.execution, trigger = inbound.work.name(),
-                    "gave up: another writer keeps changing this row");
+                    "gave up for now: another writer keeps changing this row, or Postgres refuses the change");
                 inbound.answer(Err(DeliverError::Busy));
+                let wait = GIVEN_UP_WAIT.mul_f64(self.shared.clock.scale());
+                // Not at once: it would be refused again, as fast as Postgres can.
+                done.wake = done.wake.map(|at| at.max(self.shared.clock.now() + wait));
             }
-            Outcome::Lost => inbound.answer(Err(DeliverError::Stopping)),
-            Outcome::Held => {
-                self.held.insert(done.execution);
+            Outcome::Lost => {
+                inbound.answer(Err(DeliverError::Stopping));
+                // It is the new owner's to wake.
+                done.wake = None;
+            }
+            Outcome::Held { releases } => {
+                // A release that overtook this report would not come again.
+                released = self.shared.releases.load(SeqCst) != releases;
+                if !released {
+                    self.held.insert(done.execution);
+                }
                 inbound.answer(Ok(Delivery::Rejected { reason: "held" }));
             }
             Outcome::Rejected(reason) => inbound.answer(Ok(Delivery::Rejected { reason })),
             Outcome::Applied { version } => {
-                // It has moved: what held it may not hold it any more. If it does, its timer finds out.
-                self.held.remove(&done.execution);
                 entry.crashes = 0;
+                // Whatever held it back, it is somewhere else now.
+                self.held.remove(&done.execution);
                 metrics::histogram!(telemetry::REACTION_SECONDS, "trigger" => inbound.work.name())
                     .record(inbound.arrived.elapsed().as_secs_f64());
                 inbound.answer(Ok(Delivery::Applied { version, status: done.status }));
@@ -294,6 +308,9 @@ impl Shard {
             self.retire(done.execution);
         } else {
             self.hand_out(done.execution);
+        }
+        if released {
+            self.wake(done.execution, None);
         }
     }
 
@@ -401,17 +418,6 @@ impl Shard {
         });
         self.armed = Some((next, sleeper.abort_handle()));
     }
-}
-
-/// The open send of a row that was just read, as a hint for its channel: the hint that followed its commit may have been
-/// lost with the process.
-fn open_send(row: &Runnable) -> Option<(AccountId, SendHint)> {
-    let execution = &row.execution;
-    if execution.status != Status::Executing {
-        return None;
-    }
-    let channel = row.flow.step(execution.current_step)?.action.channel()?;
-    Some((execution.accounts.get(channel)?, (execution.workspace, execution.open_send?)))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::channel::ChannelMessage;
 use super::roster::Roster;
 use super::shard::ShardMessage;
 use crate::clock::Clock;
+use crate::domain::account::{Channel, ChannelAccounts};
 use crate::domain::execution::Execution;
 use crate::domain::id::{AccountId, ExecutionId, SendId, WorkspaceId};
 use crate::domain::trigger::Trigger;
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) residents: AtomicU64,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
+    /// How often what was held has been released: whoever looked before the last time has to look again.
+    pub(super) releases: AtomicU64,
     pub(super) inbox: Notify,
     pub(super) arrivals: Notify,
     pub(super) roster_changed: Notify,
@@ -64,6 +67,15 @@ impl Shared {
     pub(super) fn hint_channel(&self, account: AccountId, hint: SendHint) {
         if let Some(channel) = self.channels.get(&account) {
             let _ = channel.cast(ChannelMessage::Hint(hint));
+        }
+    }
+
+    /// The same for every account of an execution: which of them carries the send, its row tells.
+    pub(super) fn hint_channels(&self, accounts: &ChannelAccounts, hint: SendHint) {
+        for channel in Channel::ALL {
+            if let Some(account) = accounts.get(*channel) {
+                self.hint_channel(account, hint);
+            }
         }
     }
 

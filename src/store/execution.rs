@@ -13,6 +13,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::lease::LeaseView;
 use super::row::{Columns, select_execution};
 use super::{Error, Pool, clean, failed};
 use crate::domain::execution::Execution;
@@ -30,7 +31,9 @@ const OF_PROSPECT: &str = "SELECT s.id FROM campaign_prospect_execution_state s 
     JOIN campaign_prospects p ON p.id = s.prospect_id AND p.campaign_id = s.campaign_id \
     JOIN campaigns c ON c.id = s.campaign_id WHERE p.id = $2 AND c.workspace_id = $1";
 const TAKE_ARRIVALS: &str = "WITH taken AS MATERIALIZED ( \
-        SELECT execution_id FROM execution_arrivals ORDER BY arrived_at LIMIT $1 FOR UPDATE SKIP LOCKED) \
+        SELECT a.execution_id FROM execution_arrivals a \
+        JOIN shard_lease l ON l.shard = campaignd_shard(a.execution_id) AND l.owner = $2 AND l.incarnation = $3 \
+        ORDER BY a.arrived_at LIMIT $1 FOR UPDATE OF a SKIP LOCKED) \
     DELETE FROM execution_arrivals a USING taken t WHERE a.execution_id = t.execution_id RETURNING a.execution_id";
 const MARK_UNRUNNABLE: &str = "UPDATE campaign_prospect_execution_state s SET last_error = m.reason \
     FROM unnest($1::uuid[], $2::text[]) AS m(id, reason) \
@@ -175,14 +178,19 @@ pub async fn of_prospect(
     Ok(id.map(ExecutionId))
 }
 
-/// Takes up to `limit` arrivals, oldest first: executions that were inserted since. Each is handed out once; one that is
-/// lost in a crash afterwards is found by [`stream_open`] at the next start.
+/// Takes up to `limit` arrivals of the shards that this node owns, oldest first: executions that were inserted since. Each
+/// is handed out once; one that is lost in a crash afterwards is found by [`stream_open`] at the next start.
 ///
 /// # Errors
 /// When Postgres cannot be asked; then nothing was taken (or, if the answer was lost, see above).
-pub async fn take_arrivals(pool: &Pool, limit: i64) -> Result<Vec<ExecutionId>, Error> {
-    let ids: Vec<Uuid> =
-        sqlx::query_scalar(TAKE_ARRIVALS).bind(limit).fetch_all(pool).await.map_err(failed("taking arrivals"))?;
+pub async fn take_arrivals(pool: &Pool, lease: &LeaseView, limit: i64) -> Result<Vec<ExecutionId>, Error> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(TAKE_ARRIVALS)
+        .bind(limit)
+        .bind(lease.node().id)
+        .bind(lease.node().incarnation)
+        .fetch_all(pool)
+        .await
+        .map_err(failed("taking arrivals"))?;
     Ok(ids.into_iter().map(ExecutionId).collect())
 }
 

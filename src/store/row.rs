@@ -31,9 +31,16 @@ macro_rules! select_execution {
             "coalesce(s.flow_version, c.flow_version), s.status, s.paused_status, s.current_step, ",
             "s.completed_steps, s.failed_steps, s.skipped_steps, ",
             "s.linkedin_state, s.email_state, s.whatsapp_state, ",
-            "s.waiting_for_trigger, s.trigger_check_count, s.trigger_max_checks, s.next_check_at, ",
-            "s.last_executed_at, s.next_execution_at, s.last_error, s.error_count, s.exit_reason, ",
-            "s.version, s.attempt, s.send_sequence, s.open_send, s.channel_accounts ",
+            "s.waiting_for_trigger, s.trigger_check_count, s.trigger_max_checks, ",
+            "CASE WHEN s.next_check_at BETWEEN '0001-01-01' AND '9999-12-31' THEN s.next_check_at END, ",
+            "CASE WHEN s.last_executed_at BETWEEN '0001-01-01' AND '9999-12-31' THEN s.last_executed_at END, ",
+            "CASE WHEN s.next_execution_at BETWEEN '0001-01-01' AND '9999-12-31' THEN s.next_execution_at END, ",
+            "s.last_error, s.error_count, s.exit_reason, ",
+            "s.version, s.attempt, s.send_sequence, s.open_send, s.channel_accounts, ",
+            // Postgres knows times that a program cannot hold: infinity, and years beyond its calendar.
+            "coalesce(s.next_check_at NOT BETWEEN '0001-01-01' AND '9999-12-31', false) ",
+            "OR coalesce(s.last_executed_at NOT BETWEEN '0001-01-01' AND '9999-12-31', false) ",
+            "OR coalesce(s.next_execution_at NOT BETWEEN '0001-01-01' AND '9999-12-31', false) ",
             "FROM campaign_prospect_execution_state s LEFT JOIN campaigns c ON c.id = s.campaign_id ",
             $tail
         )
@@ -100,6 +107,8 @@ pub struct Columns {
     pub open_send: Option<Uuid>,
     /// `channel_accounts`.
     pub channel_accounts: Option<Value>,
+    /// Whether a time column holds what no clock will show; such a column is `None` here.
+    pub endless: bool,
 }
 
 impl Columns {
@@ -134,6 +143,7 @@ impl Columns {
             send_sequence: row.try_get(25)?,
             open_send: row.try_get(26)?,
             channel_accounts: row.try_get(27)?,
+            endless: row.try_get(28)?,
         })
     }
 
@@ -168,6 +178,7 @@ impl Columns {
             send_sequence: Some(int(e.send_sequence)),
             open_send: e.open_send.map(|s| s.0),
             channel_accounts: accounts_json(&e.accounts),
+            endless: false,
         }
     }
 
@@ -177,6 +188,11 @@ impl Columns {
     /// A sentence about the first column that cannot be read.
     pub fn decode(self) -> Result<Execution, String> {
         let missing = |column: &str| format!("{column} is null, and its campaign does not say either");
+        if self.endless {
+            return Err(
+                "next_check_at, last_executed_at or next_execution_at is not between the years 1 and 9999".into()
+            );
+        }
         Ok(Execution {
             id: ExecutionId(self.id),
             workspace: WorkspaceId(self.workspace_id.ok_or_else(|| missing("workspace_id"))?),

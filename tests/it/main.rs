@@ -7,6 +7,7 @@ mod arrivals;
 mod claim;
 mod client;
 mod crash;
+mod edges;
 mod fake;
 mod harness;
 mod import;

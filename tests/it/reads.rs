@@ -24,9 +24,11 @@ use crate::writer::{NOW, WORKSPACE, World, commit, touch};
 #[tokio::test]
 async fn an_arrival_is_picked_once_also_by_two_at_a_time() {
     let world = World::new(200).await;
+    let lease = world.lease.view();
     let (mut picked, mut taken) = (HashSet::new(), 0);
     loop {
-        let (a, b) = tokio::join!(execution::take_arrivals(&world.pool, 30), execution::take_arrivals(&world.pool, 30));
+        let take = || execution::take_arrivals(&world.pool, &lease, 30);
+        let (a, b) = tokio::join!(take(), take());
         let both: Vec<_> = a.unwrap().into_iter().chain(b.unwrap()).collect();
         if both.is_empty() {
             break;

@@ -82,7 +82,7 @@ pub enum Rejected {
     NotWaiting,
     /// Restart at a step that the flow does not have.
     NoSuchStep,
-    /// Restart of a step whose send has no outcome yet: it could be sent twice.
+    /// A send has no outcome yet, so no other may be decided.
     SendUnderWay,
     /// The row needs no mending.
     NothingToMend,
@@ -177,7 +177,8 @@ fn decide<'f>(execution: &Execution, flow: &'f Flow, trigger: &Trigger, now: Tim
             if m.flow.step(*step).is_none() {
                 return Err(Rejected::NoSuchStep);
             }
-            if outcome::under_way(&m, *step) {
+            // Whatever step it is for: until its outcome is known, it could be sent a second time.
+            if m.next.open_send.is_some() {
                 return Err(Rejected::SendUnderWay);
             }
             m.restart(*step);
@@ -200,6 +201,9 @@ fn due(m: &mut Moves<'_>) -> Result<(), Rejected> {
     match m.next.status {
         Status::Pending => {
             m.reached(m.next.next_execution_at)?;
+            if m.next.open_send.is_some() {
+                return Err(Rejected::SendUnderWay);
+            }
             m.execute();
         }
         Status::WaitingTrigger => {

@@ -220,16 +220,14 @@ impl<'f> Moves<'f> {
         self.next.next_execution_at = Some(self.now + delay);
     }
 
+    /// `open_send` stays: the provider may have been called already, and the next step waits for what comes of it.
     pub(super) fn skip_now(&mut self) {
         self.cancel_open();
-        self.next.open_send = None;
         push(&mut self.next.skipped_steps, self.next.current_step);
         self.go_to(self.next.current_step.saturating_add(1), Duration::ZERO);
     }
 
     pub(super) fn restart(&mut self, step: u32) {
-        self.cancel_open();
-        self.next.open_send = None;
         for steps in [&mut self.next.completed_steps, &mut self.next.failed_steps, &mut self.next.skipped_steps] {
             steps.retain(|s| *s < step);
         }

@@ -12,22 +12,19 @@ pub(super) fn finish(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) -> 
     if m.next.open_send != Some(send) {
         return Err(Rejected::Late);
     }
-    if m.next.status.is_final() {
-        after_the_end(m, send, outcome);
-        return Ok(());
-    }
     let underneath = if m.next.status == Status::Paused { m.next.paused_status } else { Some(m.next.status) };
-    if underneath != Some(Status::Executing) {
-        return Err(Rejected::Late);
+    if underneath == Some(Status::Executing) {
+        m.while_unpaused(|m| settle(m, send, outcome));
+    } else {
+        overtaken(m, send, outcome);
     }
-    m.while_unpaused(|m| settle(m, send, outcome));
     Ok(())
 }
 
 fn settle(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
     let Some(step) = m.current() else {
         // A row changed by hand: there is no step to go on with, but what happened is recorded.
-        after_the_end(m, send, outcome);
+        overtaken(m, send, outcome);
         return if m.next.open_send.is_none() {
             m.finish()
         };
@@ -91,8 +88,9 @@ fn settle(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
     m.finish_send(row);
 }
 
-/// The execution ended while the provider was being called: what was sent is recorded, what was not is not sent any more.
-fn after_the_end(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
+/// The step was skipped, or the execution ended, while the provider was being called: what was sent is recorded, what was
+/// not is not sent any more.
+fn overtaken(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
     let mut row = FinishSend { send, status: SendStatus::Cancelled, parked: false, class: None, error: None };
     match outcome {
         SendOutcome::Sent => {
@@ -120,20 +118,11 @@ fn after_the_end(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
             row.status = SendStatus::Unknown;
             row.parked = true;
             row.error = Some(error.clone());
+            // A person decides about the send now; what the operator chose instead need not wait for that.
+            m.next.open_send = None;
         }
     }
     m.finish_send(row);
-}
-
-/// Whether a step has a send without an outcome. An execution that ended early keeps its open send: the provider may have
-/// been called, so its step may not be started again before that is settled.
-pub(super) fn under_way(m: &Moves<'_>, step: u32) -> bool {
-    if m.next.status.is_final() {
-        m.next.open_send.is_some_and(|send| position_of(m, send).is_none_or(|position| position == step))
-    } else {
-        let executing = [Some(m.next.status), m.next.paused_status].contains(&Some(Status::Executing));
-        executing && m.next.current_step == step
-    }
 }
 
 /// The step of the last send of this execution, found by deriving the ids of every step again: a final execution's

@@ -151,8 +151,11 @@ fn an_outcome_for_a_position_the_flow_does_not_have_is_recorded_and_ends_it() {
 }
 
 #[test]
-fn an_outcome_for_a_row_that_is_not_executing_is_late() {
+fn an_outcome_for_a_row_that_a_hand_put_back_is_recorded_once() {
     let mut run = Run::new(seed_flow()).on(Trigger::Due);
+    let send = run.open();
     run.execution.status = Status::Pending;
-    run.refuses(finished(run.open()), Rejected::Late);
+    let run = run.on(finished(send));
+    assert_eq!((run.finish().status, run.execution.open_send), (SendStatus::Sent, None));
+    run.refuses(finished(send), Rejected::Late);
 }

@@ -358,12 +358,30 @@ fn skip_passes_over_the_step_and_the_next_is_due_now() {
 }
 
 #[test]
-fn skip_takes_an_open_send_back() {
+fn skip_takes_an_open_send_back_and_the_next_step_waits_for_what_came_of_it() {
     let run = Run::new(seed_flow()).on(Trigger::Due);
     let send = run.open();
     let run = run.on(Trigger::Skip);
-    assert_eq!((run.effects.as_slice(), run.execution.open_send), (&[Effect::CancelSend(send)][..], None));
-    run.refuses(finished(send), Rejected::Late);
+    assert_eq!((run.effects.as_slice(), run.execution.open_send), (&[Effect::CancelSend(send)][..], Some(send)));
+    assert_eq!(run.execution.wake_at(), None, "no timer may fire over an open send");
+    run.refuses(Trigger::Due, Rejected::SendUnderWay);
+    run.refuses(Trigger::Restart { step: 1 }, Rejected::SendUnderWay);
+    let taken_back = run.clone().ends(SendOutcome::NotSent);
+    assert_eq!((taken_back.finish().status, taken_back.execution.open_send), (SendStatus::Cancelled, None));
+    taken_back.stands(Status::Pending, 2, Some(taken_back.now));
+    // The provider had been called already: the fact counts, the step stays skipped.
+    let sent = run.ends(SendOutcome::Sent);
+    assert_eq!(sent.execution.linkedin.connection_status, Some(ConnectionStatus::Pending));
+    assert_eq!((sent.execution.skipped_steps.as_slice(), sent.execution.open_send), (&[1][..], None));
+    assert_eq!(sent.on(Trigger::Due).execution.status, Status::Executing);
+}
+
+#[test]
+fn a_parked_send_of_a_skipped_step_holds_nothing_up() {
+    let run = Run::new(seed_flow()).on(Trigger::Due).on(Trigger::Skip);
+    let run = run.ends(SendOutcome::Unresolved { error: "no trace".into() });
+    assert_eq!((run.finish().parked, run.execution.open_send), (true, None));
+    assert_eq!(run.on(Trigger::Due).execution.status, Status::Executing);
 }
 
 #[test]

@@ -299,12 +299,12 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
             | PausedWaiting => "pending@1",
         },
         Trigger::Restart { step: 2 } => match stand {
-            Executing | CompletedEarly | PausedExecuting => "pending@2 +cancel",
+            Executing | CompletedEarly | PausedExecuting => "send_under_way",
             Pending | PendingLater | Waiting | WaitingCheck | WaitingDeadline | Completed | Failed | PausedPending
             | PausedWaiting => "pending@2",
         },
         Trigger::Restart { step: 3 } => match stand {
-            Executing | CompletedEarly | PausedExecuting => "pending@3 +cancel",
+            Executing | CompletedEarly | PausedExecuting => "send_under_way",
             Pending | PendingLater | Waiting | WaitingCheck | WaitingDeadline | Completed | Failed | PausedPending
             | PausedWaiting => "pending@3",
         },
