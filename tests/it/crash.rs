@@ -166,7 +166,7 @@ async fn a_conflict_on_a_timer_does_not_lose_the_timer() {
 }
 
 /// Cuts every connection of this database but our own.
-async fn cut(pool: &Pool) -> i64 {
+pub(crate) async fn cut(pool: &Pool) -> i64 {
     sqlx::query_scalar(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
          WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'campaignd'",

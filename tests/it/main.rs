@@ -20,6 +20,7 @@ mod reads;
 mod recovery;
 mod sandbox;
 mod shutdown;
+mod storm;
 mod tidy;
 mod webhook;
 mod writer;
