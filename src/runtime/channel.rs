@@ -129,7 +129,7 @@ impl Actor for ChannelActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ChannelMessage::Hint(hint) => line.hint(hint),
-            ChannelMessage::Report(report) => line.report(report),
+            ChannelMessage::Report(report) => line.report(&myself, report),
             ChannelMessage::Wake => {}
             ChannelMessage::Account(account) => {
                 line.account = account;
@@ -167,7 +167,7 @@ impl Line {
         }
     }
 
-    fn report(&mut self, report: Report) {
+    fn report(&mut self, myself: &ActorRef<ChannelMessage>, report: Report) {
         self.in_flight = None;
         let hinted = self.hinted.take();
         match report {
@@ -179,13 +179,15 @@ impl Line {
             }
             Report::Later(job, at) => self.put(job, at),
             Report::Held(job, campaign) => {
+                self.held.push(job);
                 // Where the table said no and our copy says yes, no change may ever be seen: look again.
                 let runs = self.shared.roster.campaign(campaign).is_some_and(|c| c.is_active());
                 if runs && self.account.status == AccountStatus::Active {
-                    let at = self.shared.clock.after_real(HELD_WAIT);
-                    self.put(job, at);
-                } else {
-                    self.held.push(job);
+                    let myself = myself.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(HELD_WAIT).await;
+                        let _ = myself.cast(ChannelMessage::Release);
+                    });
                 }
             }
             Report::Rest(job, until) => {

@@ -1,7 +1,7 @@
 //! Background loops: rows of other programs, changes of campaigns and accounts, the lease, the wall clock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use ractor::Actor;
@@ -123,6 +123,7 @@ async fn activate(shared: &Arc<Shared>, campaign: CampaignId) -> Result<(), stor
 
 /// What was held back may go on.
 fn release(shared: &Shared) {
+    shared.releases.fetch_add(1, SeqCst);
     for shard in shared.shards.get().into_iter().flatten() {
         let _ = shard.cast(ShardMessage::Release);
     }

@@ -197,6 +197,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         ready: false.into(),
         draining: false.into(),
         account_status: tokio::sync::Mutex::new(()),
+        releases: 0.into(),
         inbox: tokio::sync::Notify::new(),
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
@@ -222,6 +223,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         keep("roster", &shared, housekeeping::roster),
         keep("watch", &shared, housekeeping::watch),
         keep("inbox", &shared, inbox::run),
+        tokio::spawn(stand_down(Arc::clone(&shared), lease.lost())).abort_handle(),
     ]);
     shared.arrivals.notify_one();
     shared.inbox.notify_one();
@@ -270,6 +272,15 @@ async fn rehydrate(shared: Arc<Shared>, progress: Box<dyn Fn(u64, u64) + Send + 
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+    }
+}
+
+/// Once the lease is lost nothing is begun any more: writes and claims are fenced, but what arrives, reads back and timers
+/// are the new owner's as well.
+async fn stand_down(shared: Arc<Shared>, mut lost: watch::Receiver<bool>) {
+    if lost.wait_for(|lost| *lost).await.is_ok() {
+        shared.draining.store(true, Relaxed);
+        shared.ready.store(false, Relaxed);
     }
 }
 

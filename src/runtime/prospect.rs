@@ -4,6 +4,7 @@
 //! stays small (a fat future is kept alive in every idle actor) and nothing can come between reading and deciding.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -73,6 +74,7 @@ impl Actor for ProspectActor {
 impl Resident {
     fn handle(&mut self, myself: &ActorRef<ProspectMessage>, work: &Work) {
         let now = self.shared.clock.now();
+        let releases = self.shared.releases.load(SeqCst);
         let execution = &self.row.execution;
         let (trigger, details) = match work {
             Work::Wake if needs_mending(execution, &self.row.flow) => (Trigger::Adopted, None),
@@ -80,7 +82,7 @@ impl Resident {
             Work::Trigger(trigger, details) => (trigger.clone(), details.as_deref()),
         };
         if trigger.is_time() && !self.row.campaign.is_active() {
-            return self.done(Outcome::Held);
+            return self.done(Outcome::Held { releases });
         }
         if let Some(before_step) = &self.shared.before_step {
             before_step(execution, &trigger);
@@ -100,7 +102,7 @@ impl Resident {
                             }),
                         );
                     }
-                    None => self.done(Outcome::Held),
+                    None => self.done(Outcome::Held { releases }),
                 }
             }
         }
@@ -214,5 +216,32 @@ fn finish_row(row: FinishSend, details: Option<&SendDetails>) -> Finish {
         account: details.map(|d| d.account),
         rest_until: details.and_then(|d| d.rest_until),
         open_gate: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use super::*;
+
+    /// The size of what a function answers, without calling it.
+    fn size_of_answer<A, R>(_: impl Fn(A) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn an_idle_prospect_keeps_no_fat_future_alive() {
+        let future = size_of_answer(|(myself, message, resident): (ActorRef<ProspectMessage>, _, &mut Resident)| {
+            // Owned by the block, as ractor's loop owns it.
+            async move { ProspectActor.handle(myself, message, resident).await }
+        });
+        println!(
+            "handler future {future} B, Resident {} B, Execution {} B, ProspectMessage {} B",
+            size_of::<Resident>(),
+            size_of::<Execution>(),
+            size_of::<ProspectMessage>()
+        );
+        assert!(future <= 1024, "{future} B");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -83,6 +83,12 @@ struct Entry {
 impl Entry {
     fn queue(&mut self) -> &mut VecDeque<Inbound> {
         self.queue.get_or_insert_default()
+    }
+
+    /// Whether a mending, or a quarantine, comes first anyway.
+    fn has_work_before_mending(&self) -> bool {
+        let first = self.in_hand.as_deref().or_else(|| self.queue.as_ref()?.front());
+        first.is_some_and(|i| matches!(*i.work, Work::Trigger(Trigger::Adopted | Trigger::Quarantine { .. }, _)))
     }
 
     fn has_work(&self) -> bool {
@@ -216,7 +222,8 @@ impl Shard {
         if let Some(send) = row.execution.open_send {
             self.shared.hint_channels(&row.execution.accounts, (row.execution.workspace, send));
         }
-        if needs_mending(&row.execution, &row.flow) {
+        // Not again in front of the quarantine that mending itself has led to, nor of a mending that is still to be done.
+        if needs_mending(&row.execution, &row.flow) && !entry.has_work_before_mending() {
             self.busy += 1;
             entry.queue().push_front(Inbound::new(Work::Trigger(Trigger::Adopted, None)));
         }
@@ -253,6 +260,7 @@ impl Shard {
     fn done(&mut self, mut done: Done) {
         let Some(entry) = self.entries.get_mut(&done.execution) else { return };
         let Some(mut inbound) = entry.in_hand.take() else { return };
+        let mut released = false;
         match done.outcome {
             Outcome::Conflict if inbound.conflicts < CONFLICTS_MAX => {
                 inbound.conflicts += 1;
@@ -268,12 +276,16 @@ impl Shard {
                 done.wake = done.wake.map(|at| at.max(self.shared.clock.after_real(GIVEN_UP_WAIT)));
             }
             Outcome::Lost => {
-                // Nothing is ours to do any more.
+                // It is the new owner's to wake.
                 done.wake = None;
                 inbound.answer(Err(DeliverError::Stopping));
             }
-            Outcome::Held => {
-                self.held.insert(done.execution);
+            Outcome::Held { releases } => {
+                // A release that overtook this report would not come again.
+                released = self.shared.releases.load(SeqCst) != releases;
+                if !released {
+                    self.held.insert(done.execution);
+                }
                 inbound.answer(Ok(Delivery::Rejected { reason: "held" }));
             }
             Outcome::Rejected(reason) => inbound.answer(Ok(Delivery::Rejected { reason })),
@@ -295,6 +307,9 @@ impl Shard {
             self.retire(done.execution);
         } else {
             self.hand_out(done.execution);
+        }
+        if released {
+            self.wake(done.execution, None);
         }
     }
 
@@ -401,5 +416,17 @@ impl Shard {
             let _ = myself.cast(ShardMessage::Tick);
         });
         self.armed = Some((next, sleeper.abort_handle()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_stays_small_because_there_is_one_for_every_resident_prospect() {
+        let (entry, key) = (std::mem::size_of::<Entry>(), std::mem::size_of::<ExecutionId>());
+        println!("Entry {entry} B, with its key {} B", entry + key);
+        assert!(entry <= 64, "{entry} B");
     }
 }

@@ -75,7 +75,10 @@ pub(super) enum Outcome {
     },
     Rejected(&'static str),
     /// Time does not move for it now (campaign not active, no account): to be woken again when that changes.
-    Held,
+    Held {
+        /// The releases when it looked.
+        releases: u64,
+    },
     /// The row is not what the actor thought: it has to be read again.
     Conflict,
     /// The shard belongs to another node now, or the writer is closed.
