@@ -54,7 +54,7 @@ pub struct Remote {
     )]
     pub server: Url,
     /// The API key; else the one in the file `api-key` of the data directory (CAMPAIGND_DATA_DIR), which `campaignd
-    /// serve`, `demo` and `key create` write
+    /// serve` and `key create` write
     #[arg(
         long,
         env = "CAMPAIGND_API_KEY",

@@ -171,7 +171,6 @@ async fn play(client: &Client, args: &Args, clock: &Clock) -> Result<(Snapshot, 
     let campaign = client.post("/v1/campaigns", &people::campaign()).await?;
     let id = campaign["id"].as_str().ok_or_else(|| Failure::refused("the API answered without an id"))?.to_owned();
     let total = usize::try_from(args.prospects).unwrap_or(usize::MAX);
-    let mut live = Live::new(u64::from(args.prospects));
     for first in (0..total).step_by(UPLOAD) {
         let batch: Vec<Value> = (first..total.min(first + UPLOAD)).map(people::person).collect();
         client.post(&format!("/v1/campaigns/{id}/prospects"), &json!(batch)).await?;
@@ -179,6 +178,7 @@ async fn play(client: &Client, args: &Args, clock: &Clock) -> Result<(Snapshot, 
     client.post(&format!("/v1/campaigns/{id}/start"), &Value::Null).await?;
     eprintln!("campaign {id} is running: {} prospects, {}x real time", args.prospects, args.speed);
     let begun = clock.now();
+    let mut live = Live::new(u64::from(args.prospects));
     loop {
         let shot = Snapshot::of(&client.get(&format!("/v1/campaigns/{id}")).await?);
         live.show(&shot, clock.now().since(begun));

@@ -16,7 +16,7 @@ use crate::service::Service;
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Example:\n  \
     CAMPAIGND_UNIPILE__BASE_URL=http://127.0.0.1:8090 CAMPAIGND_UNIPILE__API_KEY=sandbox \\\n  \
-    CAMPAIGND_UNIPILE__WEBHOOK_SECRET=change-me CAMPAIGND_HTTP__PUBLIC_URL=http://127.0.0.1:8080 campaignd serve\n\n\
+    CAMPAIGND_UNIPILE__WEBHOOK_SECRET=a-secret-of-your-own CAMPAIGND_HTTP__PUBLIC_URL=http://127.0.0.1:8080 campaignd serve\n\n\
     SIGTERM or Ctrl-C drains: sends in flight end, everything is written, the shards are given back. A second one ends it \
     at once.")]
 pub(super) struct Args {

@@ -9,7 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// What is logged unless `RUST_LOG` says otherwise.
 const FILTER: &str = "campaignd=info,ractor=warn,sqlx=warn";
 /// Likewise, for commands that have something better to show than a log.
-const QUIET: &str = "warn";
+const QUIET: &str = "warn,sqlx=error";
 
 /// Sends the log to stderr: one JSON object a line, or text for people, in colour if that is wanted and stderr is a terminal.
 /// `quiet` logs warnings only; `RUST_LOG` chooses what is logged whatever is said here. Does nothing when the process logs already.
