@@ -479,7 +479,8 @@ impl Rig {
     pub(crate) async fn until_all_final(&self) {
         let started = Instant::now();
         loop {
-            let open: Vec<(Uuid, String, Option<Uuid>, Option<String>, Option<String>)> = sqlx::query_as(
+            type Open = (Uuid, String, Option<Uuid>, Option<String>, Option<String>);
+            let open: Vec<Open> = sqlx::query_as(
                 "SELECT e.id, e.status, e.open_send, s.status, e.last_error FROM campaign_prospect_execution_state e \
                  LEFT JOIN sends s ON s.id = e.open_send \
                  WHERE e.status NOT IN ('completed', 'failed') OR e.open_send IS NOT NULL",
