@@ -78,6 +78,11 @@ impl Clock {
         }
     }
 
+    /// What this clock will show after a stretch of real time.
+    pub fn after_real(&self, stretch: Duration) -> Timestamp {
+        self.now() + stretch.mul_f64(self.scale())
+    }
+
     /// Waits until this clock shows `at`. Looks at the clock again every 30 s, so that a jump of the wall clock does not
     /// leave a sleeper behind.
     pub async fn sleep_until(&self, at: Timestamp) {

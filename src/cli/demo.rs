@@ -54,7 +54,10 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
     }
     let mut stop = Stop::new()?;
     let started = Instant::now();
-    let (url, private) = connect_url(&config).await?;
+    let (url, private) = tokio::select! {
+        connected = connect_url(&config) => connected?,
+        () = stop.requested() => return Ok(ExitCode::from(130)),
+    };
     let url = if private.is_some() {
         eprintln!("private Postgres is up ({:.1} s)", started.elapsed().as_secs_f64());
         let admin = store::connect(url.expose(), 5).await.map_err(|e| Failure::unusable(with_sources(&e)))?;
@@ -82,9 +85,12 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
     config.unipile_url = Some(format!("http://{}", sandbox.addr()));
     config.unipile_key = Some(Secret::new(sandbox::Options::default().api_key));
     config.webhook_secret = Some(Secret::new(Uuid::new_v4().to_string()));
-    let service = Service::start(&config, url.expose(), clock.clone(), Box::new(|_, _| ()))
-        .await
-        .map_err(|e| Failure::unusable(with_sources(&e)))?;
+    let service = tokio::select! {
+        started = Service::start(&config, url.expose(), clock.clone(), Box::new(|_, _| ())) => {
+            started.map_err(|e| Failure::unusable(with_sources(&e)))?
+        }
+        () = stop.requested() => return Ok(ExitCode::from(130)),
+    };
     // Not kept in the key file: that one is for `serve`.
     let workspace = crate::service::DEFAULT_WORKSPACE;
     let key = store::api_key::create(service.pool(), workspace, "demo", clock.now())
@@ -128,7 +134,10 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
             ExitCode::from(130)
         }
         Err(failure) => {
-            service.stop().await;
+            tokio::select! {
+                _ = service.stop() => {}
+                () = stop.requested() => {}
+            }
             return Err(failure);
         }
     };

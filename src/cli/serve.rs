@@ -32,7 +32,10 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
     config.listen = args.listen.unwrap_or(config.listen);
     config.metrics_listen = args.metrics_listen.unwrap_or(config.metrics_listen);
     let mut stop = Stop::new()?;
-    let (url, private) = connect_url(&config).await?;
+    let (url, private) = tokio::select! {
+        connected = connect_url(&config) => connected?,
+        () = stop.requested() => return Ok(ExitCode::from(130)),
+    };
     let started = tokio::select! {
         started = Service::start(&config, url.expose(), config.clock(), rehydration_bar()) => started,
         () = stop.requested() => return Ok(ExitCode::from(130)),

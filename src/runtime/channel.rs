@@ -13,11 +13,14 @@ use tokio::task::AbortHandle;
 
 use super::dispatch;
 use super::shared::{SendHint, Shared};
-use crate::domain::account::Account;
-use crate::domain::id::SendId;
+use crate::domain::account::{Account, AccountStatus};
+use crate::domain::id::{CampaignId, SendId};
+use crate::domain::send::SendStatus;
 use crate::domain::time::Timestamp;
 use crate::store::send as rows;
 
+/// Real wait before a send is looked at again that was held back while nothing here says why.
+const HELD_WAIT: Duration = Duration::from_secs(5);
 /// Wait before looking again while a provider call of an earlier incarnation is still running.
 const PREDECESSOR_WAIT: Duration = Duration::from_millis(100);
 
@@ -58,7 +61,7 @@ pub(super) enum Report {
     /// To be looked at again then.
     Later(Job, Timestamp),
     /// To be looked at again when the campaign or the account changes.
-    Held(Job),
+    Held(Job, CampaignId),
     /// The account rests until then; the send keeps its place.
     Rest(Job, Timestamp),
     /// The send is done, and the account rests until then.
@@ -75,10 +78,9 @@ pub(super) struct Line {
     known: HashMap<SendId, (Timestamp, u64)>,
     held: Vec<Job>,
     arrivals: u64,
-    /// The send whose job is running.
     in_flight: Option<SendId>,
-    /// It was hinted at since that job read its row: look again, whatever the job says.
-    hinted_again: Option<SendHint>,
+    /// The send in flight was hinted at meanwhile: what its job saw may be out of date.
+    hinted: Option<SendHint>,
     rest_until: Option<Timestamp>,
     alarm: Option<AbortHandle>,
     drained: Option<oneshot::Sender<()>>,
@@ -102,12 +104,17 @@ impl Actor for ChannelActor {
             held: Vec::new(),
             arrivals: 0,
             in_flight: None,
-            hinted_again: None,
+            hinted: None,
             rest_until: None,
             alarm: None,
             drained: None,
         };
-        for send in open {
+        // What may hold the gate goes first: behind others that wait for the gate it would wait for all of them.
+        for send in open
+            .iter()
+            .filter(|s| s.status != SendStatus::Pending)
+            .chain(open.iter().filter(|s| s.status == SendStatus::Pending))
+        {
             line.hint((send.workspace, send.id));
         }
         let _ = myself.cast(ChannelMessage::Wake);
@@ -138,11 +145,11 @@ impl Actor for ChannelActor {
 
 impl Line {
     fn hint(&mut self, hint: SendHint) {
-        if self.in_flight == Some(hint.1) {
-            self.hinted_again = Some(hint);
-        } else if !self.known.contains_key(&hint.1) {
+        if !self.known.contains_key(&hint.1) {
             let now = self.shared.clock.now();
             self.put(Job { hint, absent: 0, unreadable: 0 }, now);
+        } else if self.in_flight == Some(hint.1) {
+            self.hinted = Some(hint);
         }
     }
 
@@ -162,17 +169,25 @@ impl Line {
 
     fn report(&mut self, report: Report) {
         self.in_flight = None;
-        let hinted_again = self.hinted_again.take();
+        let hinted = self.hinted.take();
         match report {
             Report::Gone(send) => {
                 self.known.remove(&send);
-                // For example resumed while the claim of the paused send was being refused.
-                if let Some(hint) = hinted_again {
+                if let Some(hint) = hinted {
                     self.hint(hint);
                 }
             }
             Report::Later(job, at) => self.put(job, at),
-            Report::Held(job) => self.held.push(job),
+            Report::Held(job, campaign) => {
+                // Where the table said no and our copy says yes, no change may ever be seen: look again.
+                let runs = self.shared.roster.campaign(campaign).is_some_and(|c| c.is_active());
+                if runs && self.account.status == AccountStatus::Active {
+                    let at = self.shared.clock.after_real(HELD_WAIT);
+                    self.put(job, at);
+                } else {
+                    self.held.push(job);
+                }
+            }
             Report::Rest(job, until) => {
                 self.rest_until = self.rest_until.max(Some(until));
                 self.put(job, until);

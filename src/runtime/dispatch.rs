@@ -10,6 +10,7 @@ use ractor::ActorRef;
 use serde_json::Value;
 
 use super::channel::{ChannelMessage, Job, Report};
+use super::roster::FlowError;
 use super::shared::Shared;
 use super::work::{SendDetails, Work};
 use super::{Delivery, deliver_internal, settle};
@@ -78,8 +79,9 @@ async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
     let Some(row) = row.filter(|row| row.send.account == account.id) else { return Report::Gone(job.hint.1) };
     let overtaken = row.is_open_send && row.execution_status != Some(Status::Executing);
     // An account that does not send cannot be read back from either; only what needs no provider is done.
-    if account.status != AccountStatus::Active && row.send.status != SendStatus::Cancelled {
-        return Report::Held(job);
+    let needs_provider = matches!(row.send.status, SendStatus::Pending | SendStatus::Dispatching | SendStatus::Unknown);
+    if account.status != AccountStatus::Active && needs_provider {
+        return Report::Held(job, row.send.campaign);
     }
     match row.send.status {
         SendStatus::Pending => dispatch(shared, account, job, &row).await,
@@ -102,6 +104,17 @@ async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
             finish(shared, account, &row, SendOutcome::NotSent, Receipt::default(), None).await;
             Report::Gone(job.hint.1)
         }
+        // Its outcome was recorded on the row alone, while the execution could not take it.
+        SendStatus::Sent if row.is_open_send => {
+            finish(shared, account, &row, SendOutcome::Sent, Receipt::default(), None).await;
+            Report::Gone(job.hint.1)
+        }
+        SendStatus::Failed if row.is_open_send => {
+            let error = "it failed while its execution could not run".to_owned();
+            let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
+            finish(shared, account, &row, outcome, Receipt::default(), None).await;
+            Report::Gone(job.hint.1)
+        }
         SendStatus::Sent | SendStatus::Failed | SendStatus::Cancelled => Report::Gone(job.hint.1),
     }
 }
@@ -109,11 +122,20 @@ async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
 async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispatch) -> Report {
     let now = shared.clock.now();
     let send = job.hint.1;
-    if let Ok(flow) = shared.roster.flow(row.send.campaign, row.send.flow_version).await
-        && let Some(open) = flow.window.as_ref().map(|w| w.next_open(now))
-        && open > now
-    {
-        return Report::Later(job, open);
+    match shared.roster.flow(row.send.campaign, row.send.flow_version).await {
+        Ok(flow) => {
+            if let Some(open) = flow.window.as_ref().map(|w| w.next_open(now)).filter(|open| *open > now) {
+                return Report::Later(job, open);
+            }
+        }
+        // Not the person's fault: neither is the window passed over nor the step given up.
+        Err(FlowError::Store(error)) => {
+            tracing::warn!(send.id = %send, %error, "cannot read a flow; trying again");
+            tokio::time::sleep(DATABASE_WAIT).await;
+            return Report::Later(job, shared.clock.now());
+        }
+        // Said below, as the reason why there is nothing to send.
+        Err(FlowError::Unrunnable(_)) => {}
     }
     let request = match request(shared, account, row).await {
         Ok(request) => request,
@@ -125,7 +147,7 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
     };
     let Some(provider) = shared.providers.get(&account.provider).cloned() else {
         tracing::error!(account.id = %account.id, provider = account.provider, "no such provider is configured");
-        return Report::Held(job);
+        return Report::Held(job, row.send.campaign);
     };
     let claim = Claim {
         workspace: row.send.workspace,
@@ -157,12 +179,12 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
         Some(ClaimResult::CampaignInactive) => {
             shared.roster.note_inactive(row.send.campaign);
             shared.roster_changed.notify_one();
-            return Report::Held(job);
+            return Report::Held(job, row.send.campaign);
         }
         Some(ClaimResult::AccountNotActive) => {
             shared.roster.note_halted(account.id);
             shared.roster_changed.notify_one();
-            return Report::Held(job);
+            return Report::Held(job, row.send.campaign);
         }
         // Cancelled, or its execution is paused: resuming hints again.
         Some(ClaimResult::NotPending | ClaimResult::LeaseLost) | None => return Report::Gone(send),
@@ -204,7 +226,7 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
     match outcome {
         SendOutcome::Failed { class: FailureClass::AccountBroken, error } => {
             halt(shared, account, &error).await;
-            Report::Held(job)
+            Report::Held(job, row.send.campaign)
         }
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Report::Rest(job, now + quota_rest),
         SendOutcome::Unknown { .. } => Report::Later(job, settle::first_read(shared, row.send.action, now)),

@@ -10,7 +10,7 @@ use super::channel::{ChannelActor, ChannelMessage};
 use super::shard::ShardMessage;
 use super::shared::Shared;
 use crate::domain::account::Account;
-use crate::domain::id::CampaignId;
+use crate::domain::id::{AccountId, CampaignId};
 use crate::store::{self, execution, migrate, send};
 use crate::telemetry;
 
@@ -86,19 +86,29 @@ pub(super) async fn roster(shared: Arc<Shared>) {
 pub(super) async fn refresh(shared: &Arc<Shared>, activate: bool) -> Result<(), store::Error> {
     let changes = shared.roster.refresh(None).await?;
     for account in &changes.accounts {
-        let channel = shared.channels.get(&account.id).map(|c| c.clone());
-        match channel {
-            Some(channel) => {
-                let _ = channel.cast(ChannelMessage::Account(Arc::clone(account)));
-            }
-            None => start_channel(shared, Arc::clone(account)).await?,
+        if let Some(channel) = shared.channels.get(&account.id) {
+            let _ = channel.cast(ChannelMessage::Account(Arc::clone(account)));
         }
     }
-    for campaign in changes.activated.iter().filter(|_| activate) {
-        self::activate(shared, *campaign).await?;
+    let acted = act_on(shared, if activate { &changes.activated } else { &[] }).await;
+    if acted.is_err() {
+        shared.roster.unannounce(&changes.activated);
     }
     if !changes.accounts.is_empty() || !changes.activated.is_empty() {
         release(shared);
+    }
+    acted
+}
+
+/// What can fail: every account has a channel, and the executions of campaigns that run now are resident.
+async fn act_on(shared: &Arc<Shared>, activated: &[CampaignId]) -> Result<(), store::Error> {
+    for account in shared.roster.accounts().iter() {
+        if !shared.channels.contains_key(&account.id) {
+            start_channel(shared, Arc::clone(account)).await?;
+        }
+    }
+    for campaign in activated {
+        activate(shared, *campaign).await?;
     }
     Ok(())
 }
@@ -131,15 +141,18 @@ pub(super) async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>) -
             shared.channels.insert(id, actor);
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
+                // What was committed between the read above and the insert found no channel to be told.
+                tell_again(&shared, id).await;
                 let _ = ended.await;
                 if shared.is_draining() {
                     return;
                 }
                 tracing::error!(account.id = %id, "a channel actor ended; starting it again from the table");
                 metrics::counter!(telemetry::ACTOR_RESTARTS).increment(1);
-                shared.channels.remove(&id);
                 tokio::time::sleep(CHANNEL_RESTART_WAIT).await;
-                replace_channel(&shared, id).await;
+                // The next refresh finds an account without a channel.
+                shared.channels.remove(&id);
+                shared.roster_changed.notify_one();
             });
         }
         Err(error) => tracing::error!(account.id = %id, %error, "cannot start a channel actor"),
@@ -147,16 +160,15 @@ pub(super) async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>) -
     Ok(())
 }
 
-fn replace_channel(shared: &Arc<Shared>, id: crate::domain::id::AccountId) -> futures_util::future::BoxFuture<'_, ()> {
-    Box::pin(async move {
-        while let Some(account) = shared.roster.accounts().iter().find(|a| a.id == id).cloned() {
-            match start_channel(shared, account).await {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(account.id = %id, %error, "cannot read the sends of an account"),
-            }
-            tokio::time::sleep(CHANNEL_RESTART_WAIT).await;
+/// Hints a channel at everything that is open for its account.
+async fn tell_again(shared: &Shared, account: AccountId) {
+    loop {
+        match send::open_sends(&shared.pool, Some(&[account])).await {
+            Ok(open) => return open.iter().for_each(|s| shared.hint_channel(account, (s.workspace, s.id))),
+            Err(error) => tracing::warn!(account.id = %account, %error, "cannot read the sends of an account"),
         }
-    })
+        tokio::time::sleep(CHANNEL_RESTART_WAIT).await;
+    }
 }
 
 /// Samples what is only known by looking, keeps partitions ahead, and notices jumps of the wall clock.

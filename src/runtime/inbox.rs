@@ -25,19 +25,24 @@ use crate::telemetry;
 
 /// Poll, in case a hint was lost.
 const POLL: Duration = Duration::from_secs(2);
-/// Pause between rounds while rows are kept open.
+/// Pause between rounds while rows wait.
 const RECHECK: Duration = Duration::from_millis(250);
+/// First and longest pause before a row that waits is looked at again; doubled each time.
+const AGAIN_MIN: Duration = Duration::from_millis(250);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
 /// Rows of one round.
 const BATCH: i64 = 500;
 /// Rows handled at once.
 const PARALLEL: usize = 64;
 /// How long a fact that fits nobody is looked at again, in real time.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Facts that are looked at again at once; the oldest give way, so that a flood about strangers holds nobody up.
-const WAITING_MAX: usize = 200;
+/// Rows that may wait. Beyond that the oldest give way: a flood about strangers must not fill the memory.
+const WAITING_MAX: usize = 10_000;
 
 /// The outcome of a fact that fits nobody.
 const STRANGER: &str = "about nobody we know";
+/// The outcome of a fact that could not wait any longer.
+const CROWDED: &str = "too many facts waited that could not be dealt with";
 
 /// What was found out about a row.
 enum Verdict {
@@ -48,7 +53,7 @@ enum Verdict {
     },
     /// About nobody we know, so far.
     Nobody,
-    /// Cannot be handled now.
+    /// Cannot be handled now: Postgres is away, or its execution cannot run until its flow is corrected.
     Later,
 }
 
@@ -58,12 +63,23 @@ impl Verdict {
     }
 }
 
-/// A row that fits nobody yet, and since when.
-type Waiting = Vec<(Inbox, Instant)>;
+/// A row that could not be dealt with, beside the others so that it holds none of them up.
+struct Waiting {
+    row: Inbox,
+    since: Instant,
+    tries: u32,
+}
+
+impl Waiting {
+    fn again_at(&self) -> Instant {
+        let pauses = AGAIN_MIN * (1 << self.tries.min(7)) - AGAIN_MIN;
+        self.since + if self.tries > 7 { AGAIN_MAX * (self.tries - 6) } else { pauses.min(AGAIN_MAX) }
+    }
+}
 
 /// Works the inbox off until the runtime ends.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut waiting = Waiting::new();
+    let mut waiting = Vec::new();
     let mut pause = POLL;
     while !shared.is_draining() {
         let _ = tokio::time::timeout(pause, shared.inbox.notified()).await;
@@ -78,35 +94,38 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// One round over what is open. Answers whether to come back soon.
-async fn round(shared: &Arc<Shared>, waiting: &mut Waiting) -> Result<bool, store::Error> {
-    let in_hand: Vec<InboxId> = waiting.iter().map(|(row, _)| row.id).collect();
+async fn round(shared: &Arc<Shared>, waiting: &mut Vec<Waiting>) -> Result<bool, store::Error> {
+    let in_hand: Vec<InboxId> = waiting.iter().map(|w| w.row.id).collect();
     let open = rows::open(&shared.pool, BATCH, &in_hand).await?;
     let full = open.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
     let now = Instant::now();
-    let all = waiting.drain(..).chain(open.into_iter().map(|row| (row, now)));
-    let judged: Vec<(Inbox, Instant, Verdict)> = futures_util::stream::iter(all)
-        .map(|(row, since)| async move {
-            let verdict = judge(shared, &row).await.unwrap_or_else(|error| broken(&row, &error));
-            (row, since, verdict)
+    let (due, rest): (Vec<_>, Vec<_>) = waiting.drain(..).partition(|w| w.again_at() <= now);
+    let all = due.into_iter().chain(open.into_iter().map(|row| Waiting { row, since: now, tries: 0 }));
+    let judged: Vec<(Waiting, Verdict)> = futures_util::stream::iter(all)
+        .map(|w| async move {
+            let verdict = judge(shared, &w.row).await.unwrap_or_else(|error| broken(&w.row, &error));
+            (w, verdict)
         })
         .buffered(PARALLEL)
         .collect()
         .await;
+    *waiting = rest;
     let mut marks = Vec::new();
-    let mut later = false;
-    for (row, since, verdict) in judged {
+    for (mut w, verdict) in judged {
+        w.tries += 1;
         match verdict {
-            Verdict::Nobody if since.elapsed() < PATIENCE => waiting.push((row, since)),
-            Verdict::Nobody => marks.push(mark(&row, InboxStatus::Ignored, STRANGER.to_owned(), None)),
-            Verdict::Later => later = true,
-            Verdict::Mark { status, outcome, shard } => marks.push(mark(&row, status, outcome, shard)),
+            Verdict::Nobody if w.since.elapsed() >= PATIENCE => {
+                marks.push(mark(&w.row, InboxStatus::Ignored, STRANGER.to_owned(), None));
+            }
+            Verdict::Nobody | Verdict::Later => waiting.push(w),
+            Verdict::Mark { status, outcome, shard } => marks.push(mark(&w.row, status, outcome, shard)),
         }
     }
-    for (row, _) in waiting.drain(..waiting.len().saturating_sub(WAITING_MAX)) {
-        marks.push(mark(&row, InboxStatus::Ignored, STRANGER.to_owned(), None));
+    for w in waiting.drain(..waiting.len().saturating_sub(WAITING_MAX)) {
+        marks.push(mark(&w.row, InboxStatus::Ignored, CROWDED.to_owned(), None));
     }
     rows::mark(&shared.pool, &marks, shared.clock.now()).await?;
-    Ok(later || full || !waiting.is_empty())
+    Ok(full || !waiting.is_empty())
 }
 
 fn mark(row: &Inbox, status: InboxStatus, outcome: String, shard: Option<u16>) -> Mark {
@@ -265,19 +284,24 @@ async fn by_identity(
 /// The same person may be in several campaigns: the fact is one for each of them.
 async fn deliver_to(shared: &Arc<Shared>, found: &[ExecutionId], trigger: &Trigger) -> Result<Verdict, store::Error> {
     let Some(first) = found.first() else { return Ok(Verdict::Nobody) };
-    let mut said = String::new();
+    let (mut said, mut later) = (String::new(), false);
     for execution in found {
         match deliver_internal(shared, *execution, Work::Trigger(trigger.clone(), None)).await {
             Ok(Delivery::Applied { .. }) => said = "applied".into(),
             Ok(Delivery::Rejected { reason }) if said.is_empty() => reason.clone_into(&mut said),
             Ok(Delivery::Rejected { .. }) => {}
-            Err(DeliverError::Busy | DeliverError::Stopping) => return Ok(Verdict::Later),
-            Err(error @ (DeliverError::NotFound(_) | DeliverError::Unrunnable(..))) => {
+            // The fact must not be lost because a flow cannot be read today: it is applied once it can.
+            Err(DeliverError::Busy | DeliverError::Stopping | DeliverError::Unrunnable(..)) => later = true,
+            Err(error @ DeliverError::NotFound(_)) => {
                 if said.is_empty() {
                     said = error.to_string();
                 }
             }
         }
+    }
+    if later {
+        // Those that took it already refuse it the second time.
+        return Ok(Verdict::Later);
     }
     Ok(Verdict::Mark { status: InboxStatus::Applied, outcome: said, shard: Some(first.shard()) })
 }
@@ -295,6 +319,8 @@ async fn account_status(
         .find(|a| a.workspace == workspace && a.provider_account_id == provider_account)
         .map(|a| a.id);
     let Some(account) = account else { return Ok(Verdict::Nobody) };
+    // Fair, and rows reach it in their order: what was said last is what holds.
+    let _in_order = shared.account_status.lock().await;
     match message {
         "OK" | "RECONNECTED" | "CREATION_SUCCESS" | "SYNC_SUCCESS" => {
             send::resume_account(&shared.pool, workspace, account).await?;

@@ -197,6 +197,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         ready: false.into(),
         draining: false.into(),
         releases: 0.into(),
+        account_status: tokio::sync::Mutex::new(()),
         inbox: tokio::sync::Notify::new(),
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
@@ -217,16 +218,40 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     housekeeping::refresh(&shared, false).await?;
     tasks.extend([
         tokio::spawn(rehydrate(Arc::clone(&shared), options.progress)).abort_handle(),
-        tokio::spawn(housekeeping::listen(Arc::clone(&shared))).abort_handle(),
-        tokio::spawn(housekeeping::arrivals(Arc::clone(&shared))).abort_handle(),
-        tokio::spawn(housekeeping::roster(Arc::clone(&shared))).abort_handle(),
-        tokio::spawn(housekeeping::watch(Arc::clone(&shared))).abort_handle(),
-        tokio::spawn(inbox::run(Arc::clone(&shared))).abort_handle(),
+        keep("listen", &shared, housekeeping::listen),
+        keep("arrivals", &shared, housekeeping::arrivals),
+        keep("roster", &shared, housekeeping::roster),
+        keep("watch", &shared, housekeeping::watch),
+        keep("inbox", &shared, inbox::run),
         tokio::spawn(stand_down(Arc::clone(&shared), lease.lost())).abort_handle(),
     ]);
     shared.arrivals.notify_one();
     shared.inbox.notify_one();
     Ok(Runtime { handle: Handle { shared }, lease, shards, tasks })
+}
+
+/// Runs a background loop until it ends by itself, and starts it again when it crashes.
+fn keep<F>(name: &'static str, shared: &Arc<Shared>, run: fn(Arc<Shared>) -> F) -> AbortHandle
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        // Aborts the loop when this task is aborted.
+        let mut running = JoinSet::new();
+        loop {
+            running.spawn(run(Arc::clone(&shared)));
+            match running.join_next().await {
+                Some(Err(crash)) if crash.is_panic() => {
+                    tracing::error!(task = name, %crash, "a background task crashed; starting it again");
+                    metrics::counter!(crate::telemetry::ACTOR_RESTARTS).increment(1);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                _ => return,
+            }
+        }
+    })
+    .abort_handle()
 }
 
 /// Reads everything back, as often as it takes: what was read before a failure stays resident and is passed over.

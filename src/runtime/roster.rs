@@ -64,49 +64,63 @@ impl Roster {
 
     /// Reads one campaign again, or all of them and the accounts.
     pub(super) async fn refresh(&self, only: Option<CampaignId>) -> Result<Changes, store::Error> {
-        let mut changes = Changes::default();
+        // Everything that can fail comes first, so that no change is noted and then forgotten.
+        let mut found = Vec::new();
         for row in rows::campaigns(&self.pool, only).await? {
             let version = match (row.flow_version, row.flow_settings.as_ref()) {
                 (Some(version), _) => version,
                 (None, Some(settings)) => self.take_over_flow(&row, settings).await?,
                 (None, None) => 0,
             };
-            let known = self.campaigns.get(&row.id).map(|c| Arc::clone(&c));
-            let campaign = match known {
-                Some(campaign) => {
-                    campaign.active.store(row.active, Relaxed);
-                    campaign.version.store(version, Relaxed);
-                    *campaign.accounts.write().unwrap_or_else(PoisonError::into_inner) = row.accounts;
-                    campaign
-                }
-                None => {
-                    let campaign = Campaign {
-                        workspace: row.workspace,
-                        active: row.active.into(),
-                        announced: false.into(),
-                        version: version.into(),
-                        accounts: RwLock::new(row.accounts),
-                    };
-                    let campaign = Arc::new(campaign);
-                    self.campaigns.insert(row.id, Arc::clone(&campaign));
-                    campaign
-                }
-            };
-            if !row.active || version == 0 {
+            found.push((row, version));
+        }
+        let accounts = match only {
+            None => Some(rows::accounts(&self.pool).await?),
+            Some(_) => None,
+        };
+        let mut changes = Changes::default();
+        for (row, version) in found {
+            let runs = row.active && version != 0;
+            let id = row.id;
+            let campaign = self.note_campaign(row, version);
+            if !runs {
                 campaign.announced.store(false, Relaxed);
             } else if only.is_none() && !campaign.announced.swap(true, Relaxed) {
-                changes.activated.push(row.id);
+                changes.activated.push(id);
             }
         }
-        // Only a full refresh tells of changes: whoever looks one campaign up does not act on them.
-        if only.is_some() {
-            return Ok(changes);
+        if let Some(accounts) = accounts {
+            let before = self.accounts();
+            let accounts: Vec<Arc<Account>> = accounts.into_iter().map(Arc::new).collect();
+            changes.accounts = accounts.iter().filter(|a| !before.contains(a)).map(Arc::clone).collect();
+            *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
         }
-        let before = self.accounts();
-        let accounts: Vec<Arc<Account>> = rows::accounts(&self.pool).await?.into_iter().map(Arc::new).collect();
-        changes.accounts = accounts.iter().filter(|a| !before.contains(a)).map(Arc::clone).collect();
-        *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
         Ok(changes)
+    }
+
+    fn note_campaign(&self, row: rows::CampaignRow, version: i32) -> Arc<Campaign> {
+        if let Some(campaign) = self.campaign(row.id) {
+            campaign.active.store(row.active, Relaxed);
+            campaign.version.store(version, Relaxed);
+            *campaign.accounts.write().unwrap_or_else(PoisonError::into_inner) = row.accounts;
+            return campaign;
+        }
+        let campaign = Arc::new(Campaign {
+            workspace: row.workspace,
+            active: row.active.into(),
+            announced: false.into(),
+            version: version.into(),
+            accounts: RwLock::new(row.accounts),
+        });
+        self.campaigns.insert(row.id, Arc::clone(&campaign));
+        campaign
+    }
+
+    /// These campaigns could not be acted on: the next refresh names them again.
+    pub(super) fn unannounce(&self, campaigns: &[CampaignId]) {
+        for campaign in campaigns.iter().filter_map(|id| self.campaign(*id)) {
+            campaign.announced.store(false, Relaxed);
+        }
     }
 
     /// A campaign of another program, seen for the first time: its flow becomes version 1, in the current form.

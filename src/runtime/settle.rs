@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::channel::{Job, Report};
 use super::dispatch::{finish, request};
+use super::roster::FlowError;
 use super::shared::Shared;
 use crate::domain::account::Account;
 use crate::domain::send::{Action, FailureClass, Receipt, SendOutcome};
@@ -35,6 +36,12 @@ fn wait_from(shared: &Shared, now: Timestamp, delay: Duration) -> Timestamp {
 /// Reads back once and acts on what it finds.
 pub(super) async fn read_back(shared: &Arc<Shared>, account: &Account, mut job: Job, row: &Dispatch) -> Report {
     let now = shared.clock.now();
+    if row.dispatch_count == 0
+        && let Err(FlowError::Store(error)) = shared.roster.flow(row.send.campaign, row.send.flow_version).await
+    {
+        tracing::warn!(send.id = %row.send.id, %error, "cannot read a flow; trying again");
+        return Report::Later(job, wait_from(shared, now, UNREADABLE_WAIT));
+    }
     let request = match request(shared, account, row).await {
         Ok(request) => request,
         Err(error) => {
@@ -44,7 +51,9 @@ pub(super) async fn read_back(shared: &Arc<Shared>, account: &Account, mut job: 
             return Report::Gone(row.send.id);
         }
     };
-    let Some(provider) = shared.providers.get(&account.provider).cloned() else { return Report::Held(job) };
+    let Some(provider) = shared.providers.get(&account.provider).cloned() else {
+        return Report::Held(job, row.send.campaign);
+    };
     let since = row.send.claimed_at.unwrap_or(row.send.created_at - ADOPTED_LOOK_BACK);
     if let Err(error) = rows::count_settle(&shared.pool, &[(row.send.workspace, row.send.id)]).await {
         tracing::warn!(send.id = %row.send.id, %error, "cannot count a read back");

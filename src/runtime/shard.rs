@@ -27,12 +27,12 @@ use crate::telemetry;
 const CRASHES_MAX: u8 = 3;
 /// Version conflicts on one work after which it is given up: somebody else keeps writing this row.
 const CONFLICTS_MAX: u8 = 5;
-/// Wait, in real time, before a work that was given up is taken up again by time.
-const GIVEN_UP_WAIT: Duration = Duration::from_secs(60);
+/// Real wait before a work that was given up is taken up again by time.
+const GIVEN_UP_WAIT: Duration = Duration::from_secs(30);
 /// Wait before an actor that crashed is rebuilt, doubled by each crash.
 const CRASH_BACKOFF: Duration = Duration::from_millis(50);
 /// Wait before the wheel is looked at again when too many firings are in flight.
-const TIMER_PRESSURE_WAIT: Duration = Duration::from_millis(5);
+const TIMER_PRESSURE_WAIT: Duration = Duration::from_millis(50);
 
 /// See the module's text.
 pub(super) struct ShardSupervisor;
@@ -132,15 +132,15 @@ impl Actor for ShardSupervisor {
             }
             ShardMessage::Activate(execution) => shard.activate(execution),
             ShardMessage::Done(done) => shard.done(*done),
-            ShardMessage::Tick => shard.armed = None,
+            ShardMessage::Tick | ShardMessage::Rearm => {
+                // May be another sleeper than the one that sent this.
+                if let Some((_, sleeper)) = shard.armed.take() {
+                    sleeper.abort();
+                }
+            }
             ShardMessage::Release => {
                 for execution in std::mem::take(&mut shard.held) {
                     shard.wake(execution, None);
-                }
-            }
-            ShardMessage::Rearm => {
-                if let Some((_, sleeper)) = shard.armed.take() {
-                    sleeper.abort();
                 }
             }
             ShardMessage::Drain(answer) => shard.drained = Some(answer),
@@ -272,14 +272,13 @@ impl Shard {
                 tracing::warn!(execution.id = %done.execution, trigger = inbound.work.name(),
                     "gave up for now: another writer keeps changing this row, or Postgres refuses the change");
                 inbound.answer(Err(DeliverError::Busy));
-                let wait = GIVEN_UP_WAIT.mul_f64(self.shared.clock.scale());
                 // Not at once: it would be refused again, as fast as Postgres can.
-                done.wake = done.wake.map(|at| at.max(self.shared.clock.now() + wait));
+                done.wake = done.wake.map(|at| at.max(self.shared.clock.after_real(GIVEN_UP_WAIT)));
             }
             Outcome::Lost => {
-                inbound.answer(Err(DeliverError::Stopping));
-                // It is the new owner's to wake.
+                // Nothing is ours to do any more.
                 done.wake = None;
+                inbound.answer(Err(DeliverError::Stopping));
             }
             Outcome::Held { releases } => {
                 // A release that overtook this report would not come again.

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use ractor::ActorRef;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
 use super::channel::ChannelMessage;
 use super::roster::Roster;
@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub(super) draining: AtomicBool,
     /// How often what was held has been released: whoever looked before the last time has to look again.
     pub(super) releases: AtomicU64,
+    /// Status changes of accounts are applied one after the other, in the order they came in.
+    pub(super) account_status: Mutex<()>,
     pub(super) inbox: Notify,
     pub(super) arrivals: Notify,
     pub(super) roster_changed: Notify,

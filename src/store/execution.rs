@@ -106,9 +106,14 @@ pub fn stream_open(pool: &Pool) -> BoxStream<'static, Result<Loaded, Error>> {
     let pool = pool.clone();
     // A task of its own, because the rows borrow the transaction that lifts the statement timeout.
     tokio::spawn(async move {
-        if let Err(error) = read_open(&pool, &tx).await {
-            let _ = tx.send(Err(error)).await;
-        }
+        let reader = tx.clone();
+        let error = match tokio::spawn(async move { read_open(&pool, &reader).await }).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            // A stream that merely ended would pass for a whole one.
+            Err(panic) => Error::Decode { what: "the open executions", id: String::new(), reason: panic.to_string() },
+        };
+        let _ = tx.send(Err(error)).await;
     });
     stream::unfold(rx, |mut rx| async move { rx.recv().await.map(|chunk| (chunk, rx)) })
         .flat_map(|chunk| match chunk {

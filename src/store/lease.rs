@@ -155,13 +155,12 @@ impl Lease {
         let locked: bool =
             sqlx::query_scalar(LOCK_LIVENESS).bind(id.to_string()).fetch_one(&mut *connection).await.map_err(&what)?;
         debug_assert!(locked, "the id is new");
+        // Looked at without locks first: a node that stands by must not get in the way of the one that serves.
+        Self::refuse_if_held(&mut *connection).await?;
         let mut transaction = connection.begin().await.map_err(&what)?;
         sqlx::query(LOCK_SHARDS).fetch_all(&mut *transaction).await.map_err(&what)?;
-        if let Some(row) = sqlx::query(LIVE_OWNER).fetch_optional(&mut *transaction).await.map_err(&what)? {
-            let (owner, until) = (row.try_get(0).map_err(&what)?, row.try_get(1).map_err(&what)?);
-            transaction.rollback().await.map_err(&what)?;
-            return Err(AcquireError::Held { owner, until });
-        }
+        // Dropping the transaction rolls it back.
+        Self::refuse_if_held(&mut transaction).await?;
         sqlx::query(SWEEP).execute(&mut *transaction).await.map_err(&what)?;
         let incarnation: i64 = sqlx::query_scalar(ENTER)
             .bind(id)
@@ -183,6 +182,16 @@ impl Lease {
         }
         transaction.commit().await.map_err(&what)?;
         Ok(LeaseView { node: Node { id, incarnation }, epochs: Arc::new(epochs) })
+    }
+
+    async fn refuse_if_held(connection: &mut PgConnection) -> Result<(), AcquireError> {
+        let what = failed("looking for a live owner");
+        match sqlx::query(LIVE_OWNER).fetch_optional(connection).await.map_err(&what)? {
+            Some(row) => {
+                Err(AcquireError::Held { owner: row.try_get(0).map_err(&what)?, until: row.try_get(1).map_err(&what)? })
+            }
+            None => Ok(()),
+        }
     }
 
     /// What writes need.
