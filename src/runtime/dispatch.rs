@@ -278,6 +278,7 @@ async fn halt(shared: &Arc<Shared>, account: &Account, reason: &str) {
     if let Err(error) = rows::halt_account(&shared.pool, account.workspace, account.id, reason).await {
         tracing::error!(account.id = %account.id, %error, "cannot record that an account is halted");
     }
+    shared.roster.note_halted(account.id);
     shared.roster_changed.notify_one();
 }
 

@@ -276,7 +276,7 @@ impl Shard {
                 done.wake = done.wake.map(|at| at.max(self.shared.clock.after_real(GIVEN_UP_WAIT)));
             }
             Outcome::Lost => {
-                // Nothing is ours to do any more.
+                // It is the new owner's to wake.
                 done.wake = None;
                 inbound.answer(Err(DeliverError::Stopping));
             }

@@ -47,10 +47,10 @@ pub(super) struct Shared {
     pub(super) residents: AtomicU64,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
-    /// How often what was held has been released: whoever looked before the last time has to look again.
-    pub(super) releases: AtomicU64,
     /// Status changes of accounts are applied one after the other, in the order they came in.
     pub(super) account_status: Mutex<()>,
+    /// How often what was held has been released: whoever looked before the last time has to look again.
+    pub(super) releases: AtomicU64,
     pub(super) inbox: Notify,
     pub(super) arrivals: Notify,
     pub(super) roster_changed: Notify,

@@ -30,6 +30,9 @@ use uuid::Uuid;
 
 use crate::harness::Db;
 
+/// Id, status, open send, send's status, last error of an execution that has not ended.
+type OpenRow = (Uuid, String, Option<Uuid>, Option<String>, Option<String>);
+
 /// The workspace that every database has.
 pub(crate) const WORKSPACE: WorkspaceId = WorkspaceId(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
 /// 2026-01-05 09:00 UTC, a Monday.
@@ -479,8 +482,7 @@ impl Rig {
     pub(crate) async fn until_all_final(&self) {
         let started = Instant::now();
         loop {
-            type Open = (Uuid, String, Option<Uuid>, Option<String>, Option<String>);
-            let open: Vec<Open> = sqlx::query_as(
+            let open: Vec<OpenRow> = sqlx::query_as(
                 "SELECT e.id, e.status, e.open_send, s.status, e.last_error FROM campaign_prospect_execution_state e \
                  LEFT JOIN sends s ON s.id = e.open_send \
                  WHERE e.status NOT IN ('completed', 'failed') OR e.open_send IS NOT NULL",
