@@ -1,7 +1,7 @@
 //! The HTTP client of the commands: where the server is, with which key, and what its refusals mean for a person.
 //!
-//! Owns [`Remote`] (the options every such command has) and [`Client`]. Follows no redirect: the key would travel along.
-//! Repeats nothing by itself except where a command asks for it ([`Client::upload`]).
+//! Owns [`Remote`] (the options every such command has) and `Client`. Follows no redirect: the key would travel along.
+//! Repeats nothing by itself except where a command asks for it (an upload).
 
 use std::net::IpAddr;
 use std::time::Duration;
