@@ -74,27 +74,18 @@ pub(super) async fn start_private() -> Result<Private, Failure> {
     tokio::task::spawn_blocking(|| postgres::start(postgres::Options::durable()))
         .await
         .map_err(Failure::unusable)?
-        .map_err(|e| Failure::unusable(with_sources(&e)))
+        .map_err(Failure::unusable_by)
 }
 
-/// An error with everything beneath it, on one line.
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        source = inner.source();
-    }
-    text
+/// Connects for a command. A few connections do.
+pub(super) async fn open(url: &Secret) -> Result<Pool, Failure> {
+    store::connect(url.expose(), 5).await.map_err(Failure::unusable_by)
 }
 
 pub(super) async fn migrate(args: MigrateArgs, config: Config) -> Result<ExitCode, Failure> {
     let (url, _private) = connect_url(&config).await?;
-    let pool = store::connect(url.expose(), 5).await.map_err(|e| Failure::unusable(with_sources(&e)))?;
-    let report = migrate::migrate(&pool).await.map_err(|e| Failure::refused(with_sources(&e)))?;
+    let pool = open(&url).await?;
+    let report = migrate::migrate(&pool).await.map_err(Failure::refused_by)?;
     if args.json {
         println!(
             "{}",
@@ -143,8 +134,8 @@ pub(super) fn in_database(url: &str, database: &str) -> String {
 
 pub(super) async fn key(command: KeyCommand, config: Config) -> Result<ExitCode, Failure> {
     let (url, _private) = connect_url(&config).await?;
-    let pool = store::connect(url.expose(), 5).await.map_err(|e| Failure::unusable(with_sources(&e)))?;
-    migrate::migrate(&pool).await.map_err(|e| Failure::refused(with_sources(&e)))?;
+    let pool = open(&url).await?;
+    migrate::migrate(&pool).await.map_err(Failure::refused_by)?;
     let now = config.clock().now();
     match command {
         KeyCommand::Create { name } => {

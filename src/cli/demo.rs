@@ -12,9 +12,9 @@ use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::database::{connect_url, in_database, with_sources};
+use super::database::{connect_url, in_database, open};
 use super::live::{Live, Snapshot};
-use super::output::Failure;
+use super::output::{Failure, with_sources};
 use super::people;
 use super::serve::Stop;
 use crate::clock::Clock;
@@ -60,8 +60,8 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
     };
     let url = if private.is_some() {
         eprintln!("private Postgres is up ({:.1} s)", started.elapsed().as_secs_f64());
-        let admin = store::connect(url.expose(), 5).await.map_err(|e| Failure::unusable(with_sources(&e)))?;
-        if !store::database::recreate_demo(&admin).await.map_err(|e| Failure::refused(with_sources(&e)))? {
+        let admin = open(&url).await?;
+        if !store::database::recreate_demo(&admin).await.map_err(Failure::refused_by)? {
             return Err(Failure::refused("another demo is running: end it with Ctrl-C first"));
         }
         admin.close().await;
@@ -78,7 +78,7 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
         ..sandbox::Options::default()
     })
     .await
-    .map_err(|e| Failure::unusable(with_sources(&e)))?;
+    .map_err(Failure::unusable_by)?;
     config.listen = free_or_any(config.listen);
     config.metrics_listen = free_or_any(config.metrics_listen);
     config.public_url = Some(format!("http://{}", config.listen));
@@ -87,7 +87,7 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
     config.webhook_secret = Some(Secret::new(Uuid::new_v4().to_string()));
     let service = tokio::select! {
         started = Service::start(&config, url.expose(), clock.clone(), Box::new(|_, _| ())) => {
-            started.map_err(|e| Failure::unusable(with_sources(&e)))?
+            started.map_err(Failure::unusable_by)?
         }
         () = stop.requested() => return Ok(ExitCode::from(130)),
     };

@@ -1,8 +1,9 @@
 //! What the commands print: tables, times, colours; and [`Failure`], how a command ends that did not work.
 //!
 //! Output is put together first and written once. Colours appear on a terminal only, and never with `NO_COLOR`. Whatever
-//! comes from a file or a server goes through [`clean`], so that it cannot steer the terminal.
+//! comes from a file or a server goes through `clean`, so that it cannot steer the terminal.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -34,6 +35,30 @@ impl Failure {
     pub fn unusable(message: impl Display) -> Self {
         Self { message: message.to_string(), exit_code: 2 }
     }
+
+    /// Refused because of an error, which is told with everything beneath it.
+    pub(super) fn refused_by(error: impl Error) -> Self {
+        Self::refused(with_sources(&error))
+    }
+
+    /// Nothing could be tried because of an error, likewise.
+    pub(super) fn unusable_by(error: impl Error) -> Self {
+        Self::unusable(with_sources(&error))
+    }
+}
+
+/// An error with everything beneath it, on one line.
+pub(super) fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        source = inner.source();
+    }
+    text
 }
 
 impl From<&Failure> for ExitCode {

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 
-use super::database::with_sources;
 use super::output::Failure;
 use super::serve::Stop;
 use crate::config::Config;
@@ -47,7 +46,7 @@ pub(super) async fn run(args: Args, config: Config) -> Result<ExitCode, Failure>
         webhook_duplicate_share: args.duplicate_share.clamp(0.0, 1.0),
         ..Options::default()
     };
-    let server = sandbox::start(options).await.map_err(|e| Failure::unusable(with_sources(&e)))?;
+    let server = sandbox::start(options).await.map_err(Failure::unusable_by)?;
     eprintln!("the sandbox speaks Unipile v1 on http://{0} (ledger: http://{0}/sandbox/ledger)", server.addr());
     for account in sandbox::options::default_accounts() {
         eprintln!("  account {}  {}  {}", account.id, account.kind.as_str(), account.identity);

@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::database::{connect_url, ensure_key, key_file, with_sources};
+use super::database::{connect_url, ensure_key, key_file};
 use super::output::Failure;
 use crate::config::Config;
 use crate::service::Service;
@@ -40,7 +40,7 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
         started = Service::start(&config, url.expose(), config.clock(), rehydration_bar()) => started,
         () = stop.requested() => return Ok(ExitCode::from(130)),
     };
-    let service = started.map_err(|e| Failure::unusable(with_sources(&e)))?;
+    let service = started.map_err(Failure::unusable_by)?;
     if let Some(key) = ensure_key(service.pool(), &config).await? {
         eprintln!("first API key (shown once, kept in {}):\n  {key}", key_file().display());
     }

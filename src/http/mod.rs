@@ -25,7 +25,7 @@ mod auth;
 mod error;
 mod extract;
 mod health;
-mod import;
+pub(crate) mod import;
 mod observe;
 mod openapi;
 mod server;

@@ -7,8 +7,7 @@ use serde_json::Value;
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::send::json_text;
-use super::{Error, Pool, clean, failed, shard_column};
+use super::{Error, Pool, clean, failed, json_text, shard_column};
 use crate::domain::account::names;
 use crate::domain::id::{InboxId, WorkspaceId};
 use crate::domain::time::Timestamp;

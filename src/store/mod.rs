@@ -5,10 +5,11 @@
 //! outside this room speaks SQL.
 //!
 //! What other rooms may rely on: a write of an execution is fenced by the shard lease ([`lease`]) and guarded by the
-//! row's `version` ([`writer`]); a provider is called only after [`send::claim`] has committed.
+//! row's `version` ([`writer`]); a provider is called only after [`send::claim()`] has committed.
 
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 pub mod account;
@@ -170,6 +171,26 @@ pub(crate) fn clean(text: &str) -> std::borrow::Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "").into() } else { text.into() }
 }
 
+/// JSON as text that Postgres takes: without the escape of NUL, which jsonb refuses.
+pub(crate) fn json_text(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains("\\u0000") {
+        return text;
+    }
+    strip_nul(value).to_string()
+}
+
+fn strip_nul(value: &Value) -> Value {
+    match value {
+        Value::String(s) => Value::String(clean(s).into_owned()),
+        Value::Array(a) => Value::Array(a.iter().map(strip_nul).collect()),
+        Value::Object(o) => {
+            Value::Object(o.iter().map(|(k, v)| (clean(k).into_owned(), strip_nul(v))).collect::<Map<_, _>>())
+        }
+        other => other.clone(),
+    }
+}
+
 /// A shard as its column type.
 #[expect(clippy::cast_possible_wrap, reason = "a shard is below 1024")]
 pub(crate) const fn shard_column(shard: u16) -> i16 {
@@ -189,6 +210,11 @@ mod tests {
     fn a_nul_is_taken_out_and_other_text_is_left_alone() {
         assert_eq!(clean("a\0b\0"), "ab");
         assert!(matches!(clean("plain"), std::borrow::Cow::Borrowed("plain")));
+    }
+
+    #[test]
+    fn nul_is_taken_out_of_json_at_any_depth() {
+        assert_eq!(json_text(&serde_json::json!({"a\0": ["b\0", 1]})), r#"{"a":["b",1]}"#);
     }
 
     #[tokio::test]

@@ -8,6 +8,8 @@ use std::io::{self, BufRead, Cursor, Read};
 
 use csv::{ByteRecord, QuoteStyle, ReaderBuilder, Terminator, WriterBuilder};
 
+use crate::http::import::csv::delimiter;
+
 /// Longest first line, in bytes: a file without line breaks is not read into memory whole.
 const HEADER_MAX: u64 = 1 << 20;
 
@@ -93,7 +95,6 @@ impl Chunks {
         if text.trim_ascii().is_empty() {
             return Err(Unreadable::Empty);
         }
-        let delimiter = delimiter(text);
         // A line break after the last row makes every row end in one. An additional blank line is no row.
         let rest: Box<dyn Read + Send> =
             Box::new(Cursor::new(text.to_vec()).chain(input).chain(Cursor::new(&b"\n"[..])));
@@ -107,7 +108,7 @@ impl Chunks {
         let mut reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
-            .delimiter(delimiter)
+            .delimiter(delimiter(text))
             .terminator(terminator)
             .from_reader(rest);
         let mut record = ByteRecord::new();
@@ -212,20 +213,6 @@ fn old_line_ends(first: &[u8]) -> bool {
         quoted ^= *b == b'"';
         *b == b'\r' && !quoted
     })
-}
-
-/// The separator that the first line uses most, outside quotes; the same rule as the server's.
-fn delimiter(first: &[u8]) -> u8 {
-    let mut quoted = false;
-    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
-    for b in first {
-        quoted ^= *b == b'"';
-        if let Some(count) = counts.iter_mut().find(|c| c.0 == *b && !quoted) {
-            count.1 += 1;
-        }
-    }
-    // The first of equals wins: a comma.
-    counts.iter().rev().max_by_key(|c| c.1).map_or(b',', |c| c.0)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::super::Shared;
 use super::super::auth::Tenant;
@@ -40,6 +41,12 @@ pub(crate) struct Restart {
     step_id: Option<String>,
 }
 
+/// A command that needs nothing but the prospect.
+async fn simple(shared: &Shared, workspace: WorkspaceId, id: Uuid, trigger: Trigger) -> Result<Json<Applied>> {
+    let execution = execution_of(&shared.app.pool, workspace, id).await?;
+    command(shared, &execution, trigger).await
+}
+
 /// Hands a trigger to the prospect's execution.
 async fn command(shared: &Shared, execution: &Execution, trigger: Trigger) -> Result<Json<Applied>> {
     let name = trigger.name();
@@ -64,8 +71,7 @@ pub(crate) async fn pause(
     Tenant(workspace): Tenant,
     Id(id): Id,
 ) -> Result<Json<Applied>> {
-    let execution = execution_of(&shared.app.pool, workspace, id).await?;
-    command(&shared, &execution, Trigger::Pause).await
+    simple(&shared, workspace, id, Trigger::Pause).await
 }
 
 /// Resumes a paused prospect.
@@ -77,8 +83,7 @@ pub(crate) async fn resume(
     Tenant(workspace): Tenant,
     Id(id): Id,
 ) -> Result<Json<Applied>> {
-    let execution = execution_of(&shared.app.pool, workspace, id).await?;
-    command(&shared, &execution, Trigger::Resume).await
+    simple(&shared, workspace, id, Trigger::Resume).await
 }
 
 /// Passes over the current step.
@@ -90,8 +95,7 @@ pub(crate) async fn skip(
     Tenant(workspace): Tenant,
     Id(id): Id,
 ) -> Result<Json<Applied>> {
-    let execution = execution_of(&shared.app.pool, workspace, id).await?;
-    command(&shared, &execution, Trigger::Skip).await
+    simple(&shared, workspace, id, Trigger::Skip).await
 }
 
 /// Ends a prospect's execution.
@@ -103,8 +107,7 @@ pub(crate) async fn stop(
     Tenant(workspace): Tenant,
     Id(id): Id,
 ) -> Result<Json<Applied>> {
-    let execution = execution_of(&shared.app.pool, workspace, id).await?;
-    command(&shared, &execution, Trigger::Stop).await
+    simple(&shared, workspace, id, Trigger::Stop).await
 }
 
 /// Goes to a step and starts it now; also revives an execution that has ended.

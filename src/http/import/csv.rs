@@ -25,7 +25,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Upload, Unreadable> {
     if first.trim().is_empty() {
         return Err(Unreadable::Empty);
     }
-    let mut reader = ReaderBuilder::new().delimiter(delimiter(first)).flexible(true).from_reader(text.as_bytes());
+    let mut reader =
+        ReaderBuilder::new().delimiter(delimiter(first.as_bytes())).flexible(true).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|e| unreadable(&e))?.clone();
     let targets = targets(&header)?;
 
@@ -87,13 +88,13 @@ fn text(bytes: &[u8]) -> Result<&str, Unreadable> {
     })
 }
 
-/// The separator that the first line uses most, outside quotes.
-fn delimiter(first: &str) -> u8 {
+/// The separator that the first line uses most, outside quotes: a comma, a semicolon or a tab.
+pub(crate) fn delimiter(first: &[u8]) -> u8 {
     let mut quoted = false;
     let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
-    for b in first.bytes() {
-        quoted ^= b == b'"';
-        if let Some(count) = counts.iter_mut().find(|c| c.0 == b && !quoted) {
+    for b in first {
+        quoted ^= *b == b'"';
+        if let Some(count) = counts.iter_mut().find(|c| c.0 == *b && !quoted) {
             count.1 += 1;
         }
     }

@@ -15,8 +15,7 @@ use crate::domain::send::{Receipt, SendStatus};
 use crate::store::identity::IdentityKind;
 use crate::store::lease::LeaseView;
 use crate::store::row::{self, Columns};
-use crate::store::send::json_text;
-use crate::store::{Error, clean, failed, int, shard_column};
+use crate::store::{Error, clean, failed, int, json_text, shard_column};
 
 /// Longest identity that is stored: an index entry must stay below a third of a page, and no provider's id comes near.
 const IDENTITY_MAX: usize = 1000;

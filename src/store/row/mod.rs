@@ -1,26 +1,29 @@
-//! The codec between [`Execution`] and its row, and between [`Trigger`] and a transition's `trigger` + `detail`.
+//! The codec between [`Execution`] and its row, and between
+//! [`Trigger`](crate::domain::trigger::Trigger) and a transition's `trigger` + `detail`.
 //!
 //! Owns which column holds what. Reading is forgiving where other programs write (NULL counts as nothing yet, an unknown
 //! key is ignored) and strict where a wrong guess would contact somebody (an unknown status is an error). Called by
 //! `execution`, `writer` and whoever shows or replays a timeline.
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::{Map, Value, json};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::{clean, int};
-use crate::domain::account::{Channel, ChannelAccounts};
-use crate::domain::execution::{
-    BounceStatus, ConnectionStatus, EmailState, Execution, ExitReason, LinkedinState, Status, WaitTrigger,
-    WhatsappState,
-};
+use crate::domain::execution::{Execution, ExitReason, Status, WaitTrigger};
 use crate::domain::flow::MAX_CHECKS_DEFAULT;
-use crate::domain::id::{AccountId, CampaignId, ExecutionId, ProspectId, SendId, WorkspaceId};
-use crate::domain::send::{FailureClass, Receipt, SendOutcome};
+use crate::domain::id::{CampaignId, ExecutionId, ProspectId, SendId, WorkspaceId};
 use crate::domain::time::Timestamp;
-use crate::domain::trigger::Trigger;
+
+mod state;
+#[cfg(test)]
+mod tests;
+mod transition;
+
+use state::{accounts, accounts_json, email, email_json, linkedin, linkedin_json, whatsapp, whatsapp_json};
+pub use transition::{receipt_json, trigger, trigger_detail};
 
 /// What a read of an execution selects, from `campaign_prospect_execution_state s LEFT JOIN campaigns c`, in the order
 /// that [`Columns::from_row`] reads. Rows of other programs have neither workspace nor flow version: the campaign's count.
@@ -256,261 +259,3 @@ fn positions(column: &str, value: Option<Vec<Option<i32>>>) -> Result<Vec<u32>, 
 fn short(text: &str) -> String {
     text.chars().take(40).collect()
 }
-
-/// A JSON object of a state column. NULL and JSON null are an empty one.
-struct Object<'a> {
-    column: &'static str,
-    map: Option<&'a Map<String, Value>>,
-}
-
-impl<'a> Object<'a> {
-    fn new(column: &'static str, value: Option<&'a Value>) -> Result<Self, String> {
-        match value {
-            None | Some(Value::Null) => Ok(Self { column, map: None }),
-            Some(Value::Object(map)) => Ok(Self { column, map: Some(map) }),
-            Some(_) => Err(format!("{column} is not a json object")),
-        }
-    }
-
-    /// `None` for a missing key and for null.
-    fn get(&self, key: &str) -> Option<&'a Value> {
-        self.map?.get(key).filter(|v| !v.is_null())
-    }
-
-    fn wrong(&self, key: &str) -> String {
-        format!("{}.{key} cannot be read", self.column)
-    }
-
-    fn count(&self, key: &str) -> Result<u32, String> {
-        self.get(key).map_or(Ok(0), |v| v.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| self.wrong(key)))
-    }
-
-    fn flag(&self, key: &str) -> Result<bool, String> {
-        self.get(key).map_or(Ok(false), |v| v.as_bool().ok_or_else(|| self.wrong(key)))
-    }
-
-    fn text(&self, key: &str) -> Result<Option<&'a str>, String> {
-        self.get(key).map(|v| v.as_str().ok_or_else(|| self.wrong(key))).transpose()
-    }
-
-    fn time(&self, key: &str) -> Result<Option<Timestamp>, String> {
-        let Some(text) = self.text(key)? else { return Ok(None) };
-        // Other programs write what their language prints: also a blank for the T, and no zone (then it is UTC).
-        DateTime::parse_from_rfc3339(text)
-            .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
-            .map(|t| t.with_timezone(&Utc))
-            .or_else(|_| {
-                chrono::NaiveDateTime::parse_from_str(&text.replace(' ', "T"), "%Y-%m-%dT%H:%M:%S%.f")
-                    .map(|t| t.and_utc())
-            })
-            .map(|t| Some(Timestamp::from(t)))
-            .map_err(|_| self.wrong(key))
-    }
-}
-
-fn time_json(t: Timestamp) -> Value {
-    Value::String(t.to_utc().to_rfc3339_opts(SecondsFormat::Micros, true))
-}
-
-fn linkedin_json(state: &LinkedinState) -> Option<Value> {
-    if *state == LinkedinState::default() {
-        return None;
-    }
-    let mut map = Map::new();
-    if let Some(status) = state.connection_status {
-        map.insert("connection_status".to_owned(), status.as_str().into());
-    }
-    if let Some(at) = state.last_message_at {
-        map.insert("last_message_at".to_owned(), time_json(at));
-    }
-    map.insert("message_count".to_owned(), state.message_count.into());
-    map.insert("replied".to_owned(), state.replied.into());
-    Some(Value::Object(map))
-}
-
-fn linkedin(value: Option<&Value>) -> Result<LinkedinState, String> {
-    let o = Object::new("linkedin_state", value)?;
-    Ok(LinkedinState {
-        connection_status: match o.text("connection_status")? {
-            None | Some("" | "none" | "not_connected") => None,
-            Some("connected") => Some(ConnectionStatus::Accepted),
-            Some("sent" | "invited") => Some(ConnectionStatus::Pending),
-            text => named("linkedin_state.connection_status", text, ConnectionStatus::parse)?,
-        },
-        last_message_at: o.time("last_message_at")?,
-        message_count: o.count("message_count")?,
-        replied: o.flag("replied")?,
-    })
-}
-
-fn email_json(state: &EmailState) -> Option<Value> {
-    if *state == EmailState::default() {
-        return None;
-    }
-    let mut map = Map::new();
-    map.insert("sent_count".to_owned(), state.sent_count.into());
-    map.insert("opened".to_owned(), state.opened.into());
-    map.insert("replied".to_owned(), state.replied.into());
-    if let Some(at) = state.last_sent_at {
-        map.insert("last_sent_at".to_owned(), time_json(at));
-    }
-    if let Some(status) = state.bounce_status {
-        map.insert("bounce_status".to_owned(), status.as_str().into());
-    }
-    Some(Value::Object(map))
-}
-
-fn email(value: Option<&Value>) -> Result<EmailState, String> {
-    let o = Object::new("email_state", value)?;
-    Ok(EmailState {
-        sent_count: o.count("sent_count")?,
-        opened: o.flag("opened")?,
-        replied: o.flag("replied")?,
-        last_sent_at: o.time("last_sent_at")?,
-        bounce_status: match o.text("bounce_status")? {
-            None | Some("" | "none") => None,
-            Some("hard_bounce" | "bounced") => Some(BounceStatus::Hard),
-            Some("soft_bounce") => Some(BounceStatus::Soft),
-            text => named("email_state.bounce_status", text, BounceStatus::parse)?,
-        },
-    })
-}
-
-fn whatsapp_json(state: &WhatsappState) -> Option<Value> {
-    if *state == WhatsappState::default() {
-        return None;
-    }
-    let mut map = Map::new();
-    map.insert("sent_count".to_owned(), state.sent_count.into());
-    map.insert("delivered".to_owned(), state.delivered.into());
-    map.insert("read".to_owned(), state.read.into());
-    map.insert("replied".to_owned(), state.replied.into());
-    if let Some(at) = state.last_sent_at {
-        map.insert("last_sent_at".to_owned(), time_json(at));
-    }
-    Some(Value::Object(map))
-}
-
-fn whatsapp(value: Option<&Value>) -> Result<WhatsappState, String> {
-    let o = Object::new("whatsapp_state", value)?;
-    Ok(WhatsappState {
-        sent_count: o.count("sent_count")?,
-        delivered: o.flag("delivered")?,
-        read: o.flag("read")?,
-        replied: o.flag("replied")?,
-        last_sent_at: o.time("last_sent_at")?,
-    })
-}
-
-fn accounts_json(accounts: &ChannelAccounts) -> Option<Value> {
-    let map: Map<String, Value> = Channel::ALL
-        .iter()
-        .filter_map(|c| accounts.get(*c).map(|a| (c.as_str().to_owned(), Value::String(a.to_string()))))
-        .collect();
-    (!map.is_empty()).then_some(Value::Object(map))
-}
-
-fn accounts(value: Option<&Value>) -> Result<ChannelAccounts, String> {
-    let o = Object::new("channel_accounts", value)?;
-    let mut accounts = ChannelAccounts::default();
-    for channel in Channel::ALL {
-        if let Some(text) = o.text(channel.as_str())? {
-            accounts.set(*channel, text.parse::<AccountId>().map_err(|_| o.wrong(channel.as_str()))?);
-        }
-    }
-    Ok(accounts)
-}
-
-/// The `detail` of a transition: a trigger's arguments, `None` when it has none. Its name is [`Trigger::name`].
-pub fn trigger_detail(trigger: &Trigger) -> Option<Value> {
-    match trigger {
-        Trigger::Adopted
-        | Trigger::Due
-        | Trigger::CheckDue
-        | Trigger::ConnectionAccepted
-        | Trigger::Unsubscribe
-        | Trigger::Pause
-        | Trigger::Resume
-        | Trigger::Skip
-        | Trigger::Stop => None,
-        Trigger::Reply { channel } => Some(json!({ "channel": channel.as_str() })),
-        Trigger::Bounce { status } => Some(json!({ "status": status.as_str() })),
-        Trigger::Restart { step } => Some(json!({ "step": step })),
-        Trigger::Quarantine { input } => Some(json!({ "input": clean(input) })),
-        Trigger::SendFinished { send, outcome } => {
-            let mut map = Map::new();
-            map.insert("send".to_owned(), send.to_string().into());
-            map.insert("outcome".to_owned(), outcome.as_str().into());
-            match outcome {
-                SendOutcome::Sent | SendOutcome::NotSent => {}
-                SendOutcome::Failed { class, error } => {
-                    map.insert("class".to_owned(), class.as_str().into());
-                    map.insert("error".to_owned(), clean(error).into());
-                }
-                SendOutcome::Unknown { error } | SendOutcome::Unresolved { error } => {
-                    map.insert("error".to_owned(), clean(error).into());
-                }
-            }
-            Some(Value::Object(map))
-        }
-    }
-}
-
-/// The trigger that a transition's row holds: the way back from [`trigger_detail`].
-///
-/// # Errors
-/// A sentence about what cannot be read.
-pub fn trigger(name: &str, detail: Option<&Value>) -> Result<Trigger, String> {
-    let o = Object::new("detail", detail)?;
-    let need = |key: &'static str| o.text(key)?.ok_or_else(|| o.wrong(key));
-    Ok(match name {
-        "adopted" => Trigger::Adopted,
-        "due" => Trigger::Due,
-        "check_due" => Trigger::CheckDue,
-        "connection_accepted" => Trigger::ConnectionAccepted,
-        "unsubscribe" => Trigger::Unsubscribe,
-        "pause" => Trigger::Pause,
-        "resume" => Trigger::Resume,
-        "skip" => Trigger::Skip,
-        "stop" => Trigger::Stop,
-        "reply" => Trigger::Reply { channel: Channel::parse(need("channel")?).ok_or_else(|| o.wrong("channel"))? },
-        "bounce" => Trigger::Bounce { status: BounceStatus::parse(need("status")?).ok_or_else(|| o.wrong("status"))? },
-        "restart" => Trigger::Restart { step: o.count("step")? },
-        "quarantine" => Trigger::Quarantine { input: need("input")?.to_owned() },
-        "send_finished" => Trigger::SendFinished {
-            send: need("send")?.parse().map_err(|_| o.wrong("send"))?,
-            outcome: match need("outcome")? {
-                "sent" => SendOutcome::Sent,
-                "not_sent" => SendOutcome::NotSent,
-                "failed" => SendOutcome::Failed {
-                    class: FailureClass::parse(need("class")?).ok_or_else(|| o.wrong("class"))?,
-                    error: need("error")?.to_owned(),
-                },
-                "unknown" => SendOutcome::Unknown { error: need("error")?.to_owned() },
-                "unresolved" => SendOutcome::Unresolved { error: need("error")?.to_owned() },
-                _ => return Err(o.wrong("outcome")),
-            },
-        },
-        _ => return Err(format!("trigger '{}' is not known", short(name))),
-    })
-}
-
-/// A receipt as column `receipt` holds it: only the ids that are known. `None` when none is.
-pub fn receipt_json(receipt: &Receipt) -> Option<Value> {
-    let ids = [
-        ("recipient_id", &receipt.recipient_id),
-        ("chat_id", &receipt.chat_id),
-        ("message_id", &receipt.message_id),
-        ("invitation_id", &receipt.invitation_id),
-        ("tracking_id", &receipt.tracking_id),
-        ("rfc_message_id", &receipt.rfc_message_id),
-        ("thread_id", &receipt.thread_id),
-    ];
-    let map: Map<String, Value> =
-        ids.iter().filter_map(|(k, v)| v.as_deref().map(|v| ((*k).to_owned(), clean(v).into()))).collect();
-    (!map.is_empty()).then_some(Value::Object(map))
-}
-
-#[cfg(test)]
-#[path = "row_tests.rs"]
-mod tests;

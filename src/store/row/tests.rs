@@ -3,7 +3,14 @@
 use proptest::option::of;
 use proptest::prelude::*;
 
+use serde_json::json;
+
 use super::*;
+use crate::domain::account::{Channel, ChannelAccounts};
+use crate::domain::execution::{BounceStatus, ConnectionStatus, EmailState, LinkedinState, WhatsappState};
+use crate::domain::id::AccountId;
+use crate::domain::send::{FailureClass, SendOutcome};
+use crate::domain::trigger::Trigger;
 
 /// Instants that Postgres and RFC 3339 both hold: 1970 to 2100.
 fn instant() -> impl Strategy<Value = Timestamp> {
