@@ -12,6 +12,9 @@ use crate::runtime::{self, Runtime};
 use crate::store::{self, Pool, api_key, endpoint, migrate};
 use crate::{http, telemetry};
 
+/// Connections for requests; the engine has its own.
+const API_CONNECTIONS: u32 = 10;
+
 /// The workspace that exists in every database.
 pub const DEFAULT_WORKSPACE: WorkspaceId =
     WorkspaceId(uuid::Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
@@ -45,6 +48,7 @@ pub enum Error {
 /// A running daemon.
 pub struct Service {
     pool: Pool,
+    engine: Pool,
     runtime: Runtime,
     http: http::Server,
 }
@@ -69,7 +73,8 @@ impl Service {
         progress: Box<dyn Fn(u64, u64) + Send + Sync>,
     ) -> Result<Self, Error> {
         let metrics = telemetry::install()?;
-        let pool = store::connect(database_url, config.connections).await?;
+        let pool = store::connect(database_url, API_CONNECTIONS).await?;
+        let engine = store::connect_engine(database_url, config.connections).await?;
         let report = migrate::migrate(&pool).await?;
         if !report.already_up_to_date {
             tracing::info!(applied = ?report.applied, "schema brought up to date");
@@ -86,7 +91,7 @@ impl Service {
             in_flight_max: config.in_flight_max,
             lease_ttl: config.lease,
             progress,
-            ..runtime::Options::new(pool.clone(), clock.clone(), providers)
+            ..runtime::Options::new(engine.clone(), clock.clone(), providers)
         };
         let runtime = runtime::start(options).await?;
         let app = http::App {
@@ -110,7 +115,7 @@ impl Service {
         if let (Some(unipile), Some(hook), Some(public)) = (unipile, hook, &config.public_url) {
             tokio::spawn(register(unipile, hook, public.clone()));
         }
-        Ok(Self { pool, runtime, http })
+        Ok(Self { pool, engine, runtime, http })
     }
 
     /// The database.
@@ -146,6 +151,7 @@ impl Service {
         let drained = self.runtime.shutdown().await;
         let _ = http.await;
         self.pool.close().await;
+        self.engine.close().await;
         drained
     }
 }

@@ -38,8 +38,10 @@ const FORGET_ARRIVALS: &str = "DELETE FROM execution_arrivals a USING shard_leas
 const MARK_UNRUNNABLE: &str = "UPDATE campaign_prospect_execution_state s SET last_error = m.reason \
     FROM unnest($1::uuid[], $2::text[]) AS m(id, reason) \
     WHERE s.id = m.id AND s.last_error IS DISTINCT FROM m.reason";
-/// A long read must outlive the pool's statement timeout: with a million rows the reader is the slower side.
-const NO_TIMEOUT: &str = "SET LOCAL statement_timeout = 0";
+/// A long read must outlive the pool's statement timeout: with a million rows the reader is the slower side. And it reads
+/// everything, so the table's own order is the right one.
+const NO_TIMEOUT: &str = "SELECT set_config('statement_timeout', '0', true), set_config('enable_seqscan', 'on', true), \
+    set_config('plan_cache_mode', 'auto', true)";
 
 /// Rows handed over together by [`stream_open`].
 const CHUNK: usize = 512;

@@ -241,7 +241,7 @@ async fn a_node_without_the_lease_takes_no_arrivals() {
     let arrived: String = rig.one("SELECT clock_timestamp()::text").await;
     let looked = format!(
         "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
-         AND query LIKE 'WITH taken %' AND state = 'idle' AND query_start > '{arrived}')"
+         AND query LIKE 'SELECT a.execution_id FROM execution_arrivals%' AND state = 'idle' AND query_start > '{arrived}')"
     );
     rig.wait("it has looked for arrivals", async || {
         rig.handle().arrivals();
