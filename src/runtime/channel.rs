@@ -83,6 +83,8 @@ pub(super) struct Line {
     hinted: Option<SendHint>,
     rest_until: Option<Timestamp>,
     alarm: Option<AbortHandle>,
+    /// Releases what is held after a while, one for all of it.
+    look_again: Option<AbortHandle>,
     drained: Option<oneshot::Sender<()>>,
 }
 
@@ -107,6 +109,7 @@ impl Actor for ChannelActor {
             hinted: None,
             rest_until: None,
             alarm: None,
+            look_again: None,
             drained: None,
         };
         // What may hold the gate goes first: behind others that wait for the gate it would wait for all of them.
@@ -129,7 +132,7 @@ impl Actor for ChannelActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ChannelMessage::Hint(hint) => line.hint(hint),
-            ChannelMessage::Report(report) => line.report(&myself, report),
+            ChannelMessage::Report(report) => line.report(report, &myself),
             ChannelMessage::Wake => {}
             ChannelMessage::Account(account) => {
                 line.account = account;
@@ -160,6 +163,10 @@ impl Line {
         self.queue.insert(key, job);
     }
 
+    fn looks_again(&self) -> bool {
+        self.look_again.as_ref().is_some_and(|later| !later.is_finished())
+    }
+
     fn release(&mut self) {
         let now = self.shared.clock.now();
         for job in std::mem::take(&mut self.held) {
@@ -167,7 +174,7 @@ impl Line {
         }
     }
 
-    fn report(&mut self, myself: &ActorRef<ChannelMessage>, report: Report) {
+    fn report(&mut self, report: Report, myself: &ActorRef<ChannelMessage>) {
         self.in_flight = None;
         let hinted = self.hinted.take();
         match report {
@@ -179,16 +186,17 @@ impl Line {
             }
             Report::Later(job, at) => self.put(job, at),
             Report::Held(job, campaign) => {
-                self.held.push(job);
                 // Where the table said no and our copy says yes, no change may ever be seen: look again.
                 let runs = self.shared.roster.campaign(campaign).is_some_and(|c| c.is_active());
-                if runs && self.account.status == AccountStatus::Active {
+                if runs && self.account.status == AccountStatus::Active && !self.looks_again() {
                     let myself = myself.clone();
-                    tokio::spawn(async move {
+                    let later = tokio::spawn(async move {
                         tokio::time::sleep(HELD_WAIT).await;
                         let _ = myself.cast(ChannelMessage::Release);
                     });
+                    self.look_again = Some(later.abort_handle());
                 }
+                self.held.push(job);
             }
             Report::Rest(job, until) => {
                 self.rest_until = self.rest_until.max(Some(until));

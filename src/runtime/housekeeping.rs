@@ -55,10 +55,9 @@ pub(super) async fn arrivals(shared: Arc<Shared>) {
             return;
         }
         loop {
-            match execution::take_arrivals(&shared.pool, &shared.lease, ARRIVALS_BATCH).await {
-                Ok(ids) if ids.is_empty() => break,
-                // The row tells whether its campaign is active: an actor of a draft campaign just waits.
-                Ok(ids) => ids.into_iter().for_each(|id| shared.to_shard(id, ShardMessage::Activate(id))),
+            match hand_over(&shared).await {
+                Ok(0) => break,
+                Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for arrivals; trying again");
                     break;
@@ -66,6 +65,18 @@ pub(super) async fn arrivals(shared: Arc<Shared>) {
             }
         }
     }
+}
+
+async fn hand_over(shared: &Shared) -> Result<usize, store::Error> {
+    let ids = execution::arrivals(&shared.pool, &shared.lease, ARRIVALS_BATCH).await?;
+    for id in &ids {
+        // The row tells whether its campaign is active: an actor of a draft campaign just waits.
+        shared.to_shard(*id, ShardMessage::Activate(*id));
+    }
+    if !ids.is_empty() {
+        execution::forget_arrivals(&shared.pool, &shared.lease, &ids).await?;
+    }
+    Ok(ids.len())
 }
 
 /// Keeps the copy of campaigns and accounts true.

@@ -273,7 +273,8 @@ impl Shard {
                     "gave up for now: another writer keeps changing this row, or Postgres refuses the change");
                 inbound.answer(Err(DeliverError::Busy));
                 // Not at once: it would be refused again, as fast as Postgres can.
-                done.wake = done.wake.map(|at| at.max(self.shared.clock.after_real(GIVEN_UP_WAIT)));
+                let later = self.shared.clock.after_real(GIVEN_UP_WAIT);
+                done.wake = Some(done.wake.map_or(later, |at| at.max(later))).filter(|_| !done.status.is_final());
             }
             Outcome::Lost => {
                 // It is the new owner's to wake.

@@ -30,11 +30,11 @@ const OPEN_OF_CAMPAIGN: &str = "SELECT s.id FROM campaign_prospect_execution_sta
 const OF_PROSPECT: &str = "SELECT s.id FROM campaign_prospect_execution_state s \
     JOIN campaign_prospects p ON p.id = s.prospect_id AND p.campaign_id = s.campaign_id \
     JOIN campaigns c ON c.id = s.campaign_id WHERE p.id = $2 AND c.workspace_id = $1";
-const TAKE_ARRIVALS: &str = "WITH taken AS MATERIALIZED ( \
-        SELECT a.execution_id FROM execution_arrivals a \
-        JOIN shard_lease l ON l.shard = campaignd_shard(a.execution_id) AND l.owner = $2 AND l.incarnation = $3 \
-        ORDER BY a.arrived_at LIMIT $1 FOR UPDATE OF a SKIP LOCKED) \
-    DELETE FROM execution_arrivals a USING taken t WHERE a.execution_id = t.execution_id RETURNING a.execution_id";
+const ARRIVALS: &str = "SELECT a.execution_id FROM execution_arrivals a \
+    JOIN shard_lease l ON l.shard = campaignd_shard(a.execution_id) AND l.owner = $2 AND l.incarnation = $3 \
+    ORDER BY a.arrived_at LIMIT $1";
+const FORGET_ARRIVALS: &str = "DELETE FROM execution_arrivals a USING shard_lease l \
+    WHERE a.execution_id = ANY($1) AND l.shard = campaignd_shard(a.execution_id) AND l.owner = $2 AND l.incarnation = $3";
 const MARK_UNRUNNABLE: &str = "UPDATE campaign_prospect_execution_state s SET last_error = m.reason \
     FROM unnest($1::uuid[], $2::text[]) AS m(id, reason) \
     WHERE s.id = m.id AND s.last_error IS DISTINCT FROM m.reason";
@@ -183,20 +183,35 @@ pub async fn of_prospect(
     Ok(id.map(ExecutionId))
 }
 
-/// Takes up to `limit` arrivals of the shards that this node owns, oldest first: executions that were inserted since. Each
-/// is handed out once; one that is lost in a crash afterwards is found by [`stream_open`] at the next start.
+/// Up to `limit` executions that were inserted and not handed over yet, of the shards that this node owns, oldest first.
 ///
 /// # Errors
-/// When Postgres cannot be asked; then nothing was taken (or, if the answer was lost, see above).
-pub async fn take_arrivals(pool: &Pool, lease: &LeaseView, limit: i64) -> Result<Vec<ExecutionId>, Error> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(TAKE_ARRIVALS)
+/// When Postgres cannot be asked.
+pub async fn arrivals(pool: &Pool, lease: &LeaseView, limit: i64) -> Result<Vec<ExecutionId>, Error> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(ARRIVALS)
         .bind(limit)
         .bind(lease.node().id)
         .bind(lease.node().incarnation)
         .fetch_all(pool)
         .await
-        .map_err(failed("taking arrivals"))?;
+        .map_err(failed("reading arrivals"))?;
     Ok(ids.into_iter().map(ExecutionId).collect())
+}
+
+/// Strikes arrivals off that have been handed over. In this order: one that is handed over twice changes nothing, one
+/// that is struck off first could be lost with the answer. Does nothing for shards that belong to another node now.
+///
+/// # Errors
+/// When Postgres cannot be asked: they are read again.
+pub async fn forget_arrivals(pool: &Pool, lease: &LeaseView, ids: &[ExecutionId]) -> Result<(), Error> {
+    sqlx::query(FORGET_ARRIVALS)
+        .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+        .bind(lease.node().id)
+        .bind(lease.node().incarnation)
+        .execute(pool)
+        .await
+        .map_err(failed("striking arrivals off"))
+        .map(drop)
 }
 
 /// Leaves a note (`last_error`) on rows that no actor can be made of, and on those only that do not have it yet. Nothing

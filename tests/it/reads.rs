@@ -22,21 +22,38 @@ use uuid::Uuid;
 use crate::writer::{NOW, WORKSPACE, World, commit, touch};
 
 #[tokio::test]
-async fn an_arrival_is_picked_once_also_by_two_at_a_time() {
+async fn arrivals_stay_until_they_are_struck_off_and_only_the_owner_sees_them() {
     let world = World::new(200).await;
     let lease = world.lease.view();
-    let (mut picked, mut taken) = (HashSet::new(), 0);
+    let first = execution::arrivals(&world.pool, &lease, 30).await.unwrap();
+    assert_eq!(execution::arrivals(&world.pool, &lease, 30).await.unwrap(), first);
+    let mut seen = HashSet::new();
     loop {
-        let take = || execution::take_arrivals(&world.pool, &lease, 30);
-        let (a, b) = tokio::join!(take(), take());
-        let both: Vec<_> = a.unwrap().into_iter().chain(b.unwrap()).collect();
-        if both.is_empty() {
+        let ids = execution::arrivals(&world.pool, &lease, 30).await.unwrap();
+        if ids.is_empty() {
             break;
         }
-        taken += both.len();
-        picked.extend(both);
+        execution::forget_arrivals(&world.pool, &lease, &ids).await.unwrap();
+        assert!(ids.into_iter().all(|id| seen.insert(id)), "one came back after it was struck off");
     }
-    assert_eq!((picked.len(), taken), (200, 200));
+    assert_eq!(seen.len(), 200);
+
+    touch_arrivals(&world).await;
+    world.db.script("UPDATE shard_lease SET owner = gen_random_uuid()").await.unwrap();
+    let all: Vec<_> = world.executions.iter().map(|e| e.id).collect();
+    assert_eq!(execution::arrivals(&world.pool, &lease, 30).await.unwrap(), []);
+    execution::forget_arrivals(&world.pool, &lease, &all).await.unwrap();
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM execution_arrivals").fetch_one(&world.pool).await.unwrap();
+    assert_eq!(left, 200, "struck off by a node that does not own them any more");
+}
+
+/// Puts every execution back into the list.
+async fn touch_arrivals(world: &World) {
+    world
+        .db
+        .script("INSERT INTO execution_arrivals (execution_id) SELECT id FROM campaign_prospect_execution_state")
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

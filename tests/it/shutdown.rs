@@ -115,3 +115,24 @@ async fn what_became_due_while_nobody_ran_is_done_at_the_next_start() {
     assert_eq!(rig.fake.calls().len(), 20);
     assert_eq!(rig.fake.doubled(), []);
 }
+
+#[tokio::test]
+#[ignore = "takes the 25 s that shutting down waits"]
+async fn a_call_that_never_ends_is_given_up_at_the_end_and_read_back_by_the_next_life() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    let campaign = rig.campaign(&mails(1)).await;
+    let id = rig.prospects(campaign, 1).await[0];
+    let _never = rig.fake.hold();
+    rig.start().await;
+    rig.fake.until_calls(1).await;
+    let began = Instant::now();
+    assert!(!rig.stop().await);
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!(rig.sends(id).await, ["1 1 dispatching"]);
+    rig.fake.script(|_, _| Act::Ok);
+    rig.start().await;
+    rig.advance_until(Duration::from_secs(1), "the mail", async || rig.execution(id).await.status.is_final()).await;
+    assert_eq!(rig.fake.calls().len(), 2);
+    assert_eq!(rig.fake.finds().len(), 2);
+}

