@@ -3,6 +3,9 @@
 //! Owns the data directory, the password beside it and the server process. The server dies with us, also when we are
 //! killed; as root it runs as user `postgres`, because it refuses root. Called by the command line when no `DATABASE_URL`
 //! is set, and by the tests. Speaks no SQL: to see that the server answers, the start of the wire protocol is enough.
+//!
+//! `binaries` finds the installed server, `cluster` makes the files, `server` runs the process, `running` looks at it from
+//! outside, `os` holds the system calls.
 
 use std::fmt;
 use std::fs::OpenOptions;

@@ -1,4 +1,5 @@
-//! What the standard library has no word for. All of the program's unsafe code.
+//! Users, signals and the death of a parent: what the standard library has hardly a word for. All of the program's unsafe
+//! code.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;

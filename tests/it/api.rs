@@ -363,7 +363,11 @@ async fn more_requests_than_fit_are_turned_away_and_slow_ones_ended() {
     let answer = full.send(bare("GET", "/healthz")).await;
     assert_eq!(answer.headers["retry-after"], "1");
     answer.problem(503, "busy");
-    let hurried = Api::with(Options { request_timeout: std::time::Duration::ZERO, ..Options::default() }).await;
+    let hurry = std::time::Duration::from_millis(50);
+    let hurried = Api::with(Options { request_timeout: hurry, ..Options::default() }).await;
+    // Nobody reads the table before this ends.
+    let mut held = hurried.db.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE campaigns").execute(&mut *held).await.unwrap();
     hurried.get("/v1/campaigns").await.problem(503, "request_timeout");
 }
 

@@ -1,7 +1,7 @@
 //! Sends: what is open, what a dispatch needs to know, and the claim that authorises a provider call.
 //!
 //! Owns the reads of `sends`, the gate of an account, and an account's halt. Rows of `sends` are made and ended by
-//! [`super::writer`], together with the transition that decides; this file only moves `pending -> dispatching`, in
+//! [`super::writer`], together with the transition that decides; these files only move `pending -> dispatching`, in
 //! [`claim()`]: *no committed claim, no provider call*. Called by `runtime`'s channel actors and its reconciliation.
 
 use uuid::Uuid;
@@ -21,10 +21,12 @@ pub use settle::{close_orphan, count_settle};
 /// A send's key without its partition.
 pub type SendKey = (WorkspaceId, SendId);
 
+/// A count as the program has it.
 fn count(n: i32) -> u32 {
     u32::try_from(n).unwrap_or(0)
 }
 
+/// The keys as two columns.
 fn keys(sends: &[SendKey]) -> (Vec<Uuid>, Vec<Uuid>) {
     sends.iter().map(|(workspace, send)| (workspace.0, send.0)).unzip()
 }
