@@ -117,7 +117,6 @@ async fn what_became_due_while_nobody_ran_is_done_at_the_next_start() {
 }
 
 #[tokio::test]
-#[ignore = "takes the 25 s that shutting down waits"]
 async fn a_call_that_never_ends_is_given_up_at_the_end_and_read_back_by_the_next_life() {
     let mut rig = Rig::manual().await;
     rig.account(Channel::Email, "box").await;

@@ -454,3 +454,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_variable_in_single_braces_is_refused_because_people_would_read_the_braces() {
+    let mail = |text: &str| json!({"steps": [{"id": "a", "action": "send_email", "subject": "Hi", "message": text}]});
+    for good in ["Hi {{ first_name }}", "Hi {{first_name}}", "a {b} c", "{}"] {
+        assert!(parse(&mail(good)).is_ok(), "{good}");
+    }
+    let found = problems(&mail("Hi {first_name}, {{ company_name }}"));
+    assert_eq!(found, ["$.steps[0].message: `{first_name}` would be sent as it stands: write {{ first_name }}"]);
+}

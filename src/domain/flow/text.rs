@@ -136,5 +136,18 @@ fn check(reader: &mut Reader, text: &str, place: &Place) -> bool {
         };
         reader.add(place, message);
     }
+    for name in names::VARIABLES.iter().filter(|name| in_single_braces(text, name)) {
+        good = false;
+        reader.add(place, format!("`{{{name}}}` would be sent as it stands: write {{{{ {name} }}}}"));
+    }
     good
+}
+
+/// Whether a variable stands in single braces, as other tools write them: people would read the braces.
+fn in_single_braces(text: &str, name: &str) -> bool {
+    let wanted = format!("{{{name}}}");
+    text.match_indices(&wanted).any(|(at, found)| {
+        let (before, after) = (&text[..at], &text[at + found.len()..]);
+        !before.ends_with('{') || !after.starts_with('}')
+    })
 }
