@@ -3,7 +3,7 @@
 //! It decides when the account acts and on which send; [`dispatch`](super::dispatch) carries one job out in a task that
 //! reports back, so that the actor stays prompt. What it knows of sends are hints: each job reads the row first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,8 +74,8 @@ pub(super) struct Line {
     account: Arc<Account>,
     /// Jobs by the time from which they may run, then by arrival.
     queue: BTreeMap<(Timestamp, u64), Job>,
-    /// Where a send stands in the queue; also what is in flight and held, so that a repeated hint adds nothing.
-    known: HashMap<SendId, (Timestamp, u64)>,
+    /// The sends that are queued, in flight or held, so that a repeated hint adds nothing.
+    known: HashSet<SendId>,
     held: Vec<Job>,
     arrivals: u64,
     in_flight: Option<SendId>,
@@ -102,7 +102,7 @@ impl Actor for ChannelActor {
             shared,
             account,
             queue: BTreeMap::new(),
-            known: HashMap::new(),
+            known: HashSet::new(),
             held: Vec::new(),
             arrivals: 0,
             in_flight: None,
@@ -148,7 +148,7 @@ impl Actor for ChannelActor {
 
 impl Line {
     fn hint(&mut self, hint: SendHint) {
-        if !self.known.contains_key(&hint.1) {
+        if !self.known.contains(&hint.1) {
             let now = self.shared.clock.now();
             self.put(Job { hint, absent: 0, unreadable: 0 }, now);
         } else if self.in_flight == Some(hint.1) {
@@ -158,9 +158,8 @@ impl Line {
 
     fn put(&mut self, job: Job, at: Timestamp) {
         self.arrivals += 1;
-        let key = (at, self.arrivals);
-        self.known.insert(job.hint.1, key);
-        self.queue.insert(key, job);
+        self.known.insert(job.hint.1);
+        self.queue.insert((at, self.arrivals), job);
     }
 
     fn looks_again(&self) -> bool {

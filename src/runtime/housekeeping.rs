@@ -1,5 +1,6 @@
 //! Background loops: rows of other programs, changes of campaigns and accounts, the lease, the wall clock.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use super::shard::ShardMessage;
 use super::shared::Shared;
 use crate::domain::account::Account;
 use crate::domain::id::{AccountId, CampaignId};
-use crate::store::{self, execution, migrate, send};
+use crate::store::send::{self, OpenSend};
+use crate::store::{self, execution, migrate};
 use crate::telemetry;
 
 /// Poll for arrivals, in case a notification was lost.
@@ -113,11 +115,9 @@ pub(super) async fn refresh(shared: &Arc<Shared>, activate: bool) -> Result<(), 
 
 /// What can fail: every account has a channel, and the executions of campaigns that run now are resident.
 async fn act_on(shared: &Arc<Shared>, activated: &[CampaignId]) -> Result<(), store::Error> {
-    for account in shared.roster.accounts().iter() {
-        if !shared.channels.contains_key(&account.id) {
-            start_channel(shared, Arc::clone(account)).await?;
-        }
-    }
+    let accounts = shared.roster.accounts();
+    let without = accounts.iter().filter(|a| !shared.channels.contains_key(&a.id)).map(Arc::clone).collect();
+    start_channels(shared, without).await?;
     for campaign in activated {
         activate(shared, *campaign).await?;
     }
@@ -143,17 +143,33 @@ fn release(shared: &Shared) {
     }
 }
 
-/// Starts the channel actor of an account with what is open for it, and watches over it.
-pub(super) async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>) -> Result<(), store::Error> {
-    let open = send::open_sends(&shared.pool, Some(&[account.id])).await?;
+/// Starts the channel actors of these accounts with what is open for them: one read for all.
+async fn start_channels(shared: &Arc<Shared>, accounts: Vec<Arc<Account>>) -> Result<(), store::Error> {
+    if accounts.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<AccountId> = accounts.iter().map(|a| a.id).collect();
+    let mut open: HashMap<AccountId, Vec<OpenSend>> = HashMap::new();
+    for send in send::open_sends(&shared.pool, Some(&ids)).await? {
+        open.entry(send.account).or_default().push(send);
+    }
+    for account in accounts {
+        let open = open.remove(&account.id).unwrap_or_default();
+        start_channel(shared, account, open).await;
+    }
+    // What was committed between the read above and now found no channel to be told.
+    tokio::spawn(tell_again(Arc::clone(shared), ids));
+    Ok(())
+}
+
+/// Starts one channel actor and watches over it.
+async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>, open: Vec<OpenSend>) {
     let id = account.id;
     match ChannelActor::spawn(None, ChannelActor, (Arc::clone(shared), account, open)).await {
         Ok((actor, ended)) => {
             shared.channels.insert(id, actor);
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
-                // What was committed between the read above and the insert found no channel to be told.
-                tell_again(&shared, id).await;
                 let _ = ended.await;
                 if shared.is_draining() {
                     return;
@@ -168,15 +184,15 @@ pub(super) async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>) -
         }
         Err(error) => tracing::error!(account.id = %id, %error, "cannot start a channel actor"),
     }
-    Ok(())
 }
 
-/// Hints a channel at everything that is open for its account.
-async fn tell_again(shared: &Shared, account: AccountId) {
+/// Hints channels at everything that is open for their accounts.
+async fn tell_again(shared: Arc<Shared>, accounts: Vec<AccountId>) {
     loop {
-        match send::open_sends(&shared.pool, Some(&[account])).await {
-            Ok(open) => return open.iter().for_each(|s| shared.hint_channel(account, (s.workspace, s.id))),
-            Err(error) => tracing::warn!(account.id = %account, %error, "cannot read the sends of an account"),
+        match send::open_sends(&shared.pool, Some(&accounts)).await {
+            Ok(open) => return open.iter().for_each(|s| shared.hint_channel(s.account, (s.workspace, s.id))),
+            Err(_) if shared.is_draining() => return,
+            Err(error) => tracing::warn!(%error, "cannot read the open sends; trying again"),
         }
         tokio::time::sleep(CHANNEL_RESTART_WAIT).await;
     }
