@@ -89,6 +89,7 @@ impl Service {
         let hook = hook(&pool, config, &clock).await?;
         let options = runtime::Options {
             in_flight_max: config.in_flight_max,
+            resident_max: config.resident_max,
             lease_ttl: config.lease,
             progress,
             ..runtime::Options::new(engine.clone(), clock.clone(), providers)

@@ -204,8 +204,10 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     let mut partitions = Instant::now();
     while !shared.is_draining() {
         tokio::time::sleep(CLOCK_CHECK).await;
-        #[expect(clippy::cast_precision_loss, reason = "a gauge of a count")]
-        metrics::gauge!(telemetry::RESIDENTS).set(shared.residents.load(Relaxed) as f64);
+        #[expect(clippy::cast_precision_loss, reason = "gauges of counts")]
+        for (name, count) in [(telemetry::RESIDENTS, &shared.residents), (telemetry::PARKED, &shared.parked)] {
+            metrics::gauge!(name).set(count.load(Relaxed) as f64);
+        }
         let (now, elapsed) = (shared.clock.now(), real.elapsed());
         let expected = wall + elapsed.mul_f64(shared.clock.scale());
         let off = shared.clock.real(now.since(expected).max(expected.since(now)));

@@ -319,3 +319,43 @@ impl Arrivals {
         }
     }
 }
+
+/// STUB
+pub struct Scan { pool: Pool }
+/// STUB
+pub enum Asleep {
+    /// STUB
+    Parked {
+        /// STUB
+        id: ExecutionId,
+        /// STUB
+        campaign: CampaignId,
+        /// STUB
+        wake: Option<Timestamp> },
+    /// STUB
+    Whole {
+        /// STUB
+        id: ExecutionId,
+        /// STUB
+        campaign: CampaignId } }
+#[allow(missing_docs)]
+impl Scan {
+    pub async fn open(pool: &Pool) -> Result<Self, Error> { Ok(Self { pool: pool.clone() }) }
+    pub fn ranges(&self) -> u32 { 1 }
+    pub fn estimate(&self) -> u64 { 1 }
+    pub async fn rows(&self, _range: u32) -> Result<Vec<Loaded>, Error> {
+        stream_open(&self.pool).try_collect().await
+    }
+    pub async fn wakes(&self, range: u32) -> Result<Vec<Asleep>, Error> {
+        Ok(self.rows(range).await?.into_iter().filter_map(|l| match l {
+            Loaded::Ready { execution, due } if execution.open_send.is_none() && execution.version > 0 => Some(Asleep::Parked { id: execution.id, campaign: execution.campaign, wake: due }),
+            Loaded::Ready { execution, .. } => Some(Asleep::Whole { id: execution.id, campaign: execution.campaign }),
+            Loaded::Undecodable { .. } => None }).collect())
+    }
+    pub async fn close(self) {}
+}
+/// STUB
+pub async fn overdue(pool: &Pool, now: Timestamp, limit: i64) -> Result<Vec<ExecutionId>, Error> {
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM campaign_prospect_execution_state WHERE status IN ('pending','waiting_trigger') AND least(next_execution_at, next_check_at) <= $1 ORDER BY least(next_execution_at, next_check_at) LIMIT $2").bind(now.to_utc()).bind(limit).fetch_all(pool).await.map_err(failed("x"))?;
+    Ok(ids.into_iter().map(ExecutionId).collect())
+}

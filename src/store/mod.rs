@@ -144,6 +144,12 @@ pub async fn connect_engine(url: &str, max: u32) -> Result<Pool, Error> {
     open(url, max, &planned_once).await
 }
 
+/// For tests that never ask: a pool without a database.
+#[cfg(test)]
+pub(crate) fn imagined() -> Pool {
+    PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new_without_pgpass())
+}
+
 async fn open(url: &str, max: u32, settings: &[(&str, &str)]) -> Result<Pool, Error> {
     let options: PgConnectOptions = url.parse().map_err(|_: sqlx::Error| {
         // The parser's message may quote the address, and with it the password.

@@ -14,6 +14,7 @@ mod import;
 mod lease;
 mod migrate;
 mod operator;
+mod park;
 mod pipeline;
 mod postgres;
 mod reads;
