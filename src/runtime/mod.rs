@@ -23,8 +23,10 @@ use crate::store::lease::{AcquireError, Lease};
 use crate::store::writer::{self, Writer};
 use crate::store::{self, Pool, execution, migrate, send};
 
+mod backlog;
 mod channel;
 mod dispatch;
+mod gather;
 mod housekeeping;
 mod inbox;
 mod loader;
@@ -37,6 +39,7 @@ mod wheel;
 mod work;
 
 use channel::ChannelMessage;
+use gather::{Claims, Gatherer, Loads};
 pub use inbox::api_trigger;
 use shard::{ShardMessage, ShardSupervisor};
 pub use shared::BeforeStep;
@@ -181,6 +184,9 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     send::reopen_stale_gates(&options.pool, &view, started).await?;
     let (loader, requests) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
+        backlogs: dashmap::DashMap::new(),
+        loads: Gatherer::new(Loads(options.pool.clone())),
+        claims: Gatherer::new(Claims(options.pool.clone(), view.clone())),
         writer: Writer::start(options.pool.clone(), view.clone(), options.writer),
         roster: roster::Roster::new(options.pool.clone()),
         pool: options.pool,
@@ -214,6 +220,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     let _ = shared.shards.set(shards.clone());
 
     let mut tasks = vec![tokio::spawn(loader::run(Arc::clone(&shared), requests)).abort_handle()];
+    tasks.extend([keep("loads", &shared, gather::loads), keep("claims", &shared, gather::claims)]);
     // Accounts, and with them the sends that are open, come before the prospects: what was in flight is settled first.
     housekeeping::refresh(&shared, false).await?;
     tasks.extend([
@@ -326,6 +333,8 @@ impl Runtime {
         for task in &self.tasks {
             task.abort();
         }
+        shared.loads.close();
+        shared.claims.close();
         shared.writer.close().await;
         for channel in &shared.channels {
             channel.stop(None);

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::backlog::Place;
 use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
 use super::work::{Done, Outcome, Runnable, SendDetails, Work};
@@ -42,6 +43,17 @@ pub(super) struct Resident {
 struct Pending {
     next: Execution,
     hints: Vec<(AccountId, SendHint)>,
+    /// Room for the send, until its channel has been hinted at it.
+    #[expect(dead_code, reason = "held for its drop")]
+    place: Option<Place>,
+}
+
+/// Why a decision cannot be carried out now.
+enum NotNow {
+    /// There is no account for it.
+    NoAccount,
+    /// Its account has no room: it waits in line.
+    Lined,
 }
 
 impl Actor for ProspectActor {
@@ -77,10 +89,11 @@ impl Resident {
         let releases = self.shared.releases.load(SeqCst);
         let execution = &self.row.execution;
         let (trigger, details) = match work {
-            Work::Wake if needs_mending(execution, &self.row.flow) => (Trigger::Adopted, None),
-            Work::Wake => (which_timer(execution, now), None),
+            Work::Wake | Work::Granted(_) if needs_mending(execution, &self.row.flow) => (Trigger::Adopted, None),
+            Work::Wake | Work::Granted(_) => (which_timer(execution, now), None),
             Work::Trigger(trigger, details) => (trigger.clone(), details.as_deref()),
         };
+        let granted = if let Work::Granted(account) = work { Some(*account) } else { None };
         if trigger.is_time() && !self.row.campaign.is_active() {
             return self.done(Outcome::Held { releases });
         }
@@ -90,8 +103,8 @@ impl Resident {
         match step(execution, &self.row.flow, &trigger, now) {
             Decision::Rejected(why) => self.done(Outcome::Rejected(why.as_str())),
             Decision::Transition { next, effects } => {
-                match self.change(*next, effects, trigger, details, now) {
-                    Some((change, pending)) => {
+                match self.change(*next, effects, trigger, details, granted, now) {
+                    Ok((change, pending)) => {
                         self.pending = Some(Box::new(pending));
                         let myself = myself.clone();
                         self.shared.writer.commit(
@@ -102,28 +115,38 @@ impl Resident {
                             }),
                         );
                     }
-                    None => self.done(Outcome::Held { releases }),
+                    Err(NotNow::NoAccount) => self.done(Outcome::Held { releases }),
+                    Err(NotNow::Lined) => self.done(Outcome::Lined),
                 }
             }
         }
     }
 
-    /// Turns a decision into rows. `None`: it needs an account and there is none, so nothing is decided yet.
+    /// Turns a decision into rows. An error: nothing is decided yet. `granted`: the account that has room for its send.
     fn change(
         &self,
         mut next: Execution,
         effects: Vec<Effect>,
         trigger: Trigger,
         details: Option<&SendDetails>,
+        granted: Option<AccountId>,
         now: Timestamp,
-    ) -> Option<(Change, Pending)> {
+    ) -> Result<(Change, Pending), NotNow> {
         let before = &self.row.execution;
         let (mut sends, mut cancel, mut finish, mut hints) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut told = None;
+        let (mut told, mut place) = (None, None);
         for effect in effects {
             match effect {
                 Effect::Send(intent) => {
-                    let account = self.account(&mut next, &intent)?;
+                    let account = self.account(&mut next, &intent).ok_or(NotNow::NoAccount)?;
+                    if granted != Some(account) {
+                        let backlog = self.shared.backlog(account);
+                        place = backlog.enter();
+                        if place.is_none() {
+                            backlog.line_up(before.next_execution_at.unwrap_or(now), before.id);
+                            return Err(NotNow::Lined);
+                        }
+                    }
                     hints.push((account, self.hint(intent.id)));
                     sends.push(NewSend { intent, account });
                 }
@@ -162,7 +185,7 @@ impl Resident {
             cancel,
             finish,
         };
-        Some((change, Pending { next, hints }))
+        Ok((change, Pending { next, hints, place }))
     }
 
     fn account(&self, next: &mut Execution, intent: &SendIntent) -> Option<AccountId> {

@@ -13,6 +13,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::backlog::Place;
 use super::prospect::{ProspectActor, ProspectMessage};
 use super::shared::Shared;
 use super::work::{Done, Inbound, LoadResult, Outcome, Work};
@@ -51,6 +52,8 @@ pub(super) enum ShardMessage {
     Tick,
     /// What held executions back may be over: wake them.
     Release,
+    /// There is room for a send of this execution, which waited in line for it.
+    Grant(ExecutionId, Place),
     /// The wall clock jumped: the sleep until the next entry is wrong.
     Rearm,
     /// Answer when no work is in hand any more; start none by time.
@@ -143,6 +146,7 @@ impl Actor for ShardSupervisor {
                     shard.wake(execution, None);
                 }
             }
+            ShardMessage::Grant(execution, place) => shard.grant(execution, place),
             ShardMessage::Drain(answer) => shard.drained = Some(answer),
         }
         shard.turn_wheel(&myself);
@@ -289,6 +293,11 @@ impl Shard {
                 }
                 inbound.answer(Ok(Delivery::Rejected { reason: "held" }));
             }
+            Outcome::Lined => {
+                // It comes up by its place in line.
+                done.wake = None;
+                inbound.answer(Ok(Delivery::Rejected { reason: "lined" }));
+            }
             Outcome::Rejected(reason) => inbound.answer(Ok(Delivery::Rejected { reason })),
             Outcome::Applied { version } => {
                 entry.crashes = 0;
@@ -377,6 +386,18 @@ impl Shard {
         }
         self.busy += 1;
         entry.queue().push_back(Inbound { permit, ..Inbound::new(Work::Wake) });
+        self.hand_out(execution);
+    }
+
+    /// One with something in hand comes back to the line by its own report.
+    fn grant(&mut self, execution: ExecutionId, place: Place) {
+        let Some(entry) = self.entries.get_mut(&execution) else { return };
+        if entry.actor.is_none() || entry.has_work() {
+            return;
+        }
+        self.busy += 1;
+        let work = Work::Granted(place.account());
+        entry.queue().push_back(Inbound { place: Some(place), ..Inbound::new(work) });
         self.hand_out(execution);
     }
 

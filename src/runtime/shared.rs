@@ -9,7 +9,9 @@ use dashmap::DashMap;
 use ractor::ActorRef;
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
+use super::backlog::Backlog;
 use super::channel::ChannelMessage;
+use super::gather::{Claims, Gatherer, Loads};
 use super::roster::Roster;
 use super::shard::ShardMessage;
 use crate::clock::Clock;
@@ -36,6 +38,11 @@ pub(super) struct Shared {
     /// Filled once, right after the shard supervisors have started.
     pub(super) shards: OnceLock<Vec<ActorRef<ShardMessage>>>,
     pub(super) channels: DashMap<AccountId, ActorRef<ChannelMessage>>,
+    /// What each account has to do. Outlives a crashed channel actor.
+    pub(super) backlogs: DashMap<AccountId, Arc<Backlog>>,
+    /// Reads and claims of sends, of all accounts together.
+    pub(super) loads: Gatherer<Loads>,
+    pub(super) claims: Gatherer<Claims>,
     /// The send whose provider call is running, by account. Outlives a crashed channel actor.
     pub(super) in_flight: DashMap<AccountId, SendId>,
     /// Executions to be read from the table and handed to their shard.
@@ -67,9 +74,15 @@ impl Shared {
 
     /// Tells the channel of an account that a send may be waiting for it.
     pub(super) fn hint_channel(&self, account: AccountId, hint: SendHint) {
-        if let Some(channel) = self.channels.get(&account) {
-            let _ = channel.cast(ChannelMessage::Hint(hint));
+        self.backlog(account).hint(hint);
+    }
+
+    /// What an account has to do.
+    pub(super) fn backlog(&self, account: AccountId) -> Arc<Backlog> {
+        if let Some(backlog) = self.backlogs.get(&account) {
+            return Arc::clone(&backlog);
         }
+        Arc::clone(&self.backlogs.entry(account).or_insert_with(|| Backlog::new(account)))
     }
 
     /// The same for every account of an execution: which of them carries the send, its row tells.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::backlog::Place;
 use super::{DeliverError, Delivery};
 use crate::domain::execution::{Execution, Status};
 use crate::domain::flow::Flow;
@@ -19,6 +20,8 @@ use crate::runtime::roster::Campaign;
 pub(super) enum Work {
     /// Its wake-up has come; which timer it is, the execution knows.
     Wake,
+    /// The same, and there is room for a send of this account.
+    Granted(AccountId),
     /// A fact, a command, or a send's outcome.
     Trigger(Trigger, Option<Box<SendDetails>>),
 }
@@ -26,7 +29,7 @@ pub(super) enum Work {
 impl Work {
     pub(super) const fn name(&self) -> &'static str {
         match self {
-            Self::Wake => "wake",
+            Self::Wake | Self::Granted(_) => "wake",
             Self::Trigger(trigger, _) => trigger.name(),
         }
     }
@@ -49,6 +52,9 @@ pub(super) struct Inbound {
     /// Held until the work is answered; `None` for send results, of which there is one an account at most.
     #[expect(dead_code, reason = "held for its drop")]
     pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// Room for what comes of it. Held like the permit.
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(super) place: Option<Place>,
     pub(super) arrived: Instant,
     /// Version conflicts met so far.
     pub(super) conflicts: u8,
@@ -56,7 +62,7 @@ pub(super) struct Inbound {
 
 impl Inbound {
     pub(super) fn new(work: Work) -> Self {
-        Self { work: Arc::new(work), answer: None, permit: None, arrived: Instant::now(), conflicts: 0 }
+        Self { work: Arc::new(work), answer: None, permit: None, place: None, arrived: Instant::now(), conflicts: 0 }
     }
 
     pub(super) fn answer(self, result: Result<Delivery, DeliverError>) {
@@ -79,6 +85,8 @@ pub(super) enum Outcome {
         /// The releases when it looked.
         releases: u64,
     },
+    /// It is due and waits in line for room in its account's backlog: it is granted room when its turn comes.
+    Lined,
     /// The row is not what the actor thought: it has to be read again.
     Conflict,
     /// The shard belongs to another node now, or the writer is closed.

@@ -16,6 +16,10 @@ pub use self::metrics::{Error, Metrics, install};
 pub const BUILD_INFO: &str = "campaignd_build_info";
 /// Live prospect actors (gauge).
 pub const RESIDENTS: &str = "campaignd_residents";
+/// Executions that are due and wait for room in their account's backlog (gauge; label `channel`).
+pub const CHANNEL_LINE: &str = "campaignd_channel_line";
+/// Sends that the channels of the accounts have (gauge; label `channel`).
+pub const CHANNEL_QUEUE: &str = "campaignd_channel_queue";
 /// Durable transitions by trigger (counter; label `trigger`).
 pub const TRANSITIONS: &str = "campaignd_transitions_total";
 /// From handing a change to the writer to its commit, in seconds (histogram).
