@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
-use ractor::Actor;
+use ractor::{Actor, ActorRef};
 
 use super::channel::{ChannelActor, ChannelMessage};
 use super::shard::ShardMessage;
 use super::shared::Shared;
-use crate::domain::account::Account;
+use crate::domain::account::{Account, Channel};
 use crate::domain::id::{AccountId, CampaignId};
 use crate::store::send::{self, OpenSend};
 use crate::store::{self, execution, migrate};
@@ -153,12 +153,11 @@ async fn start_channels(shared: &Arc<Shared>, accounts: Vec<Arc<Account>>) -> Re
     for send in send::open_sends(&shared.pool, Some(&ids)).await? {
         open.entry(send.account).or_default().push(send);
     }
+    // Hints of what is committed from here on are kept in the backlogs.
     for account in accounts {
         let open = open.remove(&account.id).unwrap_or_default();
         start_channel(shared, account, open).await;
     }
-    // What was committed between the read above and now found no channel to be told.
-    tokio::spawn(tell_again(Arc::clone(shared), ids));
     Ok(())
 }
 
@@ -171,6 +170,7 @@ async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>, open: Vec<Op
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
                 let _ = ended.await;
+                shared.backlog(id).detach();
                 if shared.is_draining() {
                     return;
                 }
@@ -186,15 +186,36 @@ async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>, open: Vec<Op
     }
 }
 
-/// Hints channels at everything that is open for their accounts.
-async fn tell_again(shared: Arc<Shared>, accounts: Vec<AccountId>) {
+/// Tells a channel everything that is open for its account: hints were lost while there was no channel.
+pub(super) async fn tell_again(shared: Arc<Shared>, account: AccountId, channel: ActorRef<ChannelMessage>) {
     loop {
-        match send::open_sends(&shared.pool, Some(&accounts)).await {
-            Ok(open) => return open.iter().for_each(|s| shared.hint_channel(s.account, (s.workspace, s.id))),
+        match send::open_sends(&shared.pool, Some(&[account])).await {
+            Ok(open) => {
+                let open = open.iter().map(|s| (s.workspace, s.id)).collect();
+                let _ = channel.cast(ChannelMessage::Open(open));
+                return;
+            }
             Err(_) if shared.is_draining() => return,
             Err(error) => tracing::warn!(%error, "cannot read the open sends; trying again"),
         }
         tokio::time::sleep(CHANNEL_RESTART_WAIT).await;
+    }
+}
+
+/// Sets the gauges of what waits in front of the accounts and in their channels.
+fn sample_backlogs(shared: &Shared) {
+    let mut lengths: HashMap<Channel, (usize, usize)> = HashMap::new();
+    for account in shared.roster.accounts().iter() {
+        let (line, queue) = shared.backlog(account.id).lengths();
+        let sum = lengths.entry(account.channel).or_default();
+        *sum = (sum.0 + line, sum.1 + queue);
+    }
+    for channel in Channel::ALL {
+        let (line, queue) = lengths.get(channel).copied().unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "gauges of counts")]
+        let (line, queue) = (line as f64, queue as f64);
+        metrics::gauge!(telemetry::CHANNEL_LINE, "channel" => channel.as_str()).set(line);
+        metrics::gauge!(telemetry::CHANNEL_QUEUE, "channel" => channel.as_str()).set(queue);
     }
 }
 
@@ -208,6 +229,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         for (name, count) in [(telemetry::RESIDENTS, &shared.residents), (telemetry::PARKED, &shared.parked)] {
             metrics::gauge!(name).set(count.load(Relaxed) as f64);
         }
+        sample_backlogs(&shared);
         let (now, elapsed) = (shared.clock.now(), real.elapsed());
         let expected = wall + elapsed.mul_f64(shared.clock.scale());
         let off = shared.clock.real(now.since(expected).max(expected.since(now)));
@@ -217,7 +239,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
                 let _ = shard.cast(ShardMessage::Rearm);
             }
             for channel in &shared.channels {
-                let _ = channel.cast(ChannelMessage::Wake);
+                let _ = channel.cast(ChannelMessage::Rearm);
             }
         }
         (wall, real) = (now, Instant::now());

@@ -26,6 +26,7 @@ use crate::store::{self, Pool, migrate, send};
 mod backlog;
 mod channel;
 mod dispatch;
+mod gather;
 mod housekeeping;
 mod inbox;
 mod loader;
@@ -39,6 +40,7 @@ mod wheel;
 mod work;
 
 use channel::ChannelMessage;
+use gather::{Claims, Gatherer, Loads};
 pub use inbox::api_trigger;
 use shard::{ShardMessage, ShardSupervisor};
 pub use shared::BeforeStep;
@@ -189,6 +191,9 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     send::reopen_stale_gates(&options.pool, &view, started).await?;
     let (loader, requests) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
+        backlogs: dashmap::DashMap::new(),
+        loads: Gatherer::new(Loads(options.pool.clone())),
+        claims: Gatherer::new(Claims(options.pool.clone(), view.clone())),
         writer: Writer::start(options.pool.clone(), view.clone(), options.writer),
         roster: roster::Roster::new(options.pool.clone()),
         pool: options.pool,
@@ -201,7 +206,6 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         loader,
         admission: Arc::new(Semaphore::new(options.in_flight_max)),
         timers: Arc::new(Semaphore::new(options.timers_max)),
-        backlogs: dashmap::DashMap::new(),
         scanned: Arc::new(Semaphore::new(shared::SCANNED_MAX as usize)),
         residents: 0.into(),
         resident_max: options.resident_max as u64,
@@ -227,6 +231,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     let _ = shared.shards.set(shards.clone());
 
     let mut tasks = vec![tokio::spawn(loader::run(Arc::clone(&shared), requests)).abort_handle()];
+    tasks.extend([keep("loads", &shared, gather::loads), keep("claims", &shared, gather::claims)]);
     // Accounts, and with them the sends that are open, come before the prospects: what was in flight is settled first.
     housekeeping::refresh(&shared, false).await?;
     tasks.extend([
@@ -336,6 +341,8 @@ impl Runtime {
         for task in &self.tasks {
             task.abort();
         }
+        shared.loads.close();
+        shared.claims.close();
         shared.writer.close().await;
         for channel in &shared.channels {
             channel.stop(None);

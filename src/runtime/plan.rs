@@ -1,9 +1,10 @@
 //! From decisions to rows: what one commit of an execution holds.
 
+use super::backlog::Place;
 use super::shared::{SendHint, Shared};
 use super::work::{Runnable, SendDetails};
 use crate::domain::execution::Execution;
-use crate::domain::id::AccountId;
+use crate::domain::id::{AccountId, SendId};
 use crate::domain::send::{SendIntent, SendStatus};
 use crate::domain::step::{Effect, FinishSend};
 use crate::domain::time::Timestamp;
@@ -21,9 +22,27 @@ pub(super) struct Plan<'a> {
     next: Option<Execution>,
     moves: Vec<Move>,
     sends: Vec<NewSend>,
-    cancel: Vec<crate::domain::id::SendId>,
+    cancel: Vec<SendId>,
     finish: Vec<Finish>,
-    hints: Vec<(AccountId, SendHint)>,
+    told: Told,
+}
+
+/// Whether a decision was taken.
+pub(super) enum Added {
+    /// It is part of the plan.
+    Yes,
+    /// It needs an account and there is none.
+    NoAccount,
+    /// This account has enough to do.
+    Full(AccountId),
+}
+
+/// Who is to be told once a plan is durable.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) hints: Vec<(AccountId, SendHint)>,
+    /// Kept until the channels have been hinted at what was decided.
+    places: Vec<Place>,
 }
 
 impl<'a> Plan<'a> {
@@ -43,7 +62,7 @@ impl<'a> Plan<'a> {
             sends: Vec::new(),
             cancel: Vec::new(),
             finish: Vec::new(),
-            hints: Vec::new(),
+            told: Told { hints: Vec::new(), places: Vec::new() },
         }
     }
 
@@ -52,15 +71,26 @@ impl<'a> Plan<'a> {
         self.next.as_ref().unwrap_or(&self.row.execution)
     }
 
-    /// Adds a decision. `false`: it needs an account and there is none, so it is not taken and nothing has changed.
-    pub(super) fn add(&mut self, trigger: Trigger, mut next: Execution, effects: Vec<Effect>) -> bool {
-        let mut sends = Vec::new();
+    /// Adds a decision. One that is not taken has changed nothing. `granted`: the account that has given it a place.
+    pub(super) fn add(
+        &mut self,
+        trigger: Trigger,
+        mut next: Execution,
+        effects: Vec<Effect>,
+        granted: Option<AccountId>,
+    ) -> Added {
+        let (mut accounts, mut places) = (Vec::new(), Vec::new());
         for effect in &effects {
             if let Effect::Send(intent) = effect {
-                let Some(account) = self.account(&mut next, intent) else { return false };
-                sends.push(account);
+                let Some(account) = self.account(&mut next, intent) else { return Added::NoAccount };
+                accounts.push(account);
+                if granted != Some(account) {
+                    let Some(place) = self.shared.backlog(account).enter() else { return Added::Full(account) };
+                    places.push(place);
+                }
             }
         }
+        self.told.places.extend(places);
         let before = self.next();
         let moved = Move {
             trigger,
@@ -70,12 +100,12 @@ impl<'a> Plan<'a> {
             to_step: next.current_step,
         };
         let workspace = next.workspace;
-        let mut accounts = sends.into_iter();
+        let mut accounts = accounts.into_iter();
         for effect in effects {
             match effect {
                 Effect::Send(intent) => {
                     if let Some(account) = accounts.next() {
-                        self.hints.push((account, (workspace, intent.id)));
+                        self.told.hints.push((account, (workspace, intent.id)));
                         self.sends.push(NewSend { intent, account });
                     }
                 }
@@ -84,7 +114,7 @@ impl<'a> Plan<'a> {
                     if let Some(account) = self.details.map(|d| d.account)
                         && row.status == SendStatus::Pending
                     {
-                        self.hints.push((account, (workspace, row.send)));
+                        self.told.hints.push((account, (workspace, row.send)));
                     }
                     self.finish.push(finish_row(row, self.details));
                 }
@@ -92,7 +122,7 @@ impl<'a> Plan<'a> {
         }
         self.moves.push(moved);
         self.next = Some(next);
-        true
+        Added::Yes
     }
 
     fn account(&self, next: &mut Execution, intent: &SendIntent) -> Option<AccountId> {
@@ -103,11 +133,11 @@ impl<'a> Plan<'a> {
     }
 
     /// What is to be written, and who is to be told once it is.
-    pub(super) fn into_change(self) -> (Change, Vec<(AccountId, SendHint)>) {
+    pub(super) fn into_change(self) -> (Change, Told) {
         let next = self.next.unwrap_or_else(|| self.row.execution.clone());
         let step_id = self.row.flow.step(next.current_step).map(|s| s.id.clone());
         let (moves, sends, cancel, finish) = (self.moves, self.sends, self.cancel, self.finish);
-        (Change { next, step_id, at: self.at, moves, sends, cancel, finish }, self.hints)
+        (Change { next, step_id, at: self.at, moves, sends, cancel, finish }, self.told)
     }
 }
 

@@ -9,8 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::backlog::Place;
-use super::plan::Plan;
+use super::plan::{Added, Plan, Told};
 use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
 use super::work::{Done, Outcome, Runnable, Work};
@@ -47,20 +46,7 @@ pub(super) struct Resident {
 struct Pending {
     next: Execution,
     trigger: &'static str,
-    hints: Vec<(AccountId, SendHint)>,
-    /// Kept until the channels have been hinted at what was decided.
-    #[expect(dead_code, reason = "held for their drop")]
-    places: Vec<Place>,
-}
-
-/// Whether there is room to decide a send.
-enum Room {
-    /// Nothing would be sent, or the room was given already.
-    NotNeeded,
-    /// There is, and it is taken.
-    Place(Place),
-    /// The account has enough to do.
-    Full(AccountId),
+    told: Told,
 }
 
 impl Actor for ProspectActor {
@@ -96,34 +82,30 @@ impl Resident {
         let releases = self.shared.releases.load(SeqCst);
         let execution = &self.row.execution;
         let (trigger, details) = match work {
-            Work::Wake | Work::Grant(_) if needs_mending(execution, &self.row.flow) => (Trigger::Adopted, None),
-            Work::Wake | Work::Grant(_) => (which_timer(execution, now), None),
+            Work::Wake | Work::Granted(_) if needs_mending(execution, &self.row.flow) => (Trigger::Adopted, None),
+            Work::Wake | Work::Granted(_) => (which_timer(execution, now), None),
             Work::Trigger(trigger, details) => (trigger.clone(), details.as_deref()),
         };
         if trigger.is_time() && !self.row.campaign.is_active() {
             return self.done(Outcome::Held { releases });
         }
-        let granted = if let Work::Grant(account) = work { Some(*account) } else { None };
-        let place = match self.room(execution, &trigger, now, granted) {
-            Room::Full(account) => {
-                let due = execution.next_execution_at.unwrap_or(now);
-                self.shared.backlog(account).line_up(due, execution.id);
-                return self.done(Outcome::Lined);
-            }
-            Room::Place(place) => Some(place),
-            Room::NotNeeded => None,
-        };
+        let granted = if let Work::Granted(account) = work { Some(*account) } else { None };
         match self.decide(execution, &trigger, now) {
             Decision::Rejected(why) => self.done(Outcome::Rejected(why.as_str())),
             Decision::Transition { next, effects } => {
                 let mut plan = Plan::new(&self.shared, &self.row, details, now);
-                if !plan.add(trigger, *next, effects) {
-                    return self.done(Outcome::Held { releases });
+                match plan.add(trigger, *next, effects, granted) {
+                    Added::Yes => {}
+                    Added::NoAccount => return self.done(Outcome::Held { releases }),
+                    Added::Full(account) => {
+                        let due = execution.next_execution_at.unwrap_or(now);
+                        self.shared.backlog(account).line_up(due, execution.id);
+                        return self.done(Outcome::Lined);
+                    }
                 }
-                let mut places: Vec<Place> = place.into_iter().collect();
-                self.chain(&mut plan, &mut places, now);
-                let (change, hints) = plan.into_change();
-                self.commit(myself, change, hints, places);
+                self.chain(&mut plan, now);
+                let (change, told) = plan.into_change();
+                self.commit(myself, change, told);
             }
         }
     }
@@ -135,54 +117,26 @@ impl Resident {
         step(execution, &self.row.flow, trigger, now)
     }
 
-    /// Decides with it what is due at once, as far as there is an account with room.
-    fn chain(&self, plan: &mut Plan<'_>, places: &mut Vec<Place>, now: Timestamp) {
+    /// Decides with it what is due at once, as far as there is an account with room. What waits for one is woken by its
+    /// timer, at once, and stands in line then.
+    fn chain(&self, plan: &mut Plan<'_>, now: Timestamp) {
         for _ in 1..CHAIN_MAX {
             let next = plan.next();
             let due = next.status == Status::Pending && next.wake_at().is_some_and(|at| at <= now);
             if !due || !self.row.campaign.is_active() {
                 return;
             }
-            match self.room(next, &Trigger::Due, now, None) {
-                // It waits for its turn by its timer, which fires at once.
-                Room::Full(_) => return,
-                Room::Place(place) => places.push(place),
-                Room::NotNeeded => {}
-            }
             let Decision::Transition { next, effects } = self.decide(next, &Trigger::Due, now) else { return };
-            if !plan.add(Trigger::Due, *next, effects) {
+            if !matches!(plan.add(Trigger::Due, *next, effects, None), Added::Yes) {
                 return;
             }
         }
     }
 
-    /// Whether the account through which a due execution would send has room for that now.
-    fn room(&self, execution: &Execution, trigger: &Trigger, now: Timestamp, granted: Option<AccountId>) -> Room {
-        let due = execution.status == Status::Pending && execution.next_execution_at.is_some_and(|at| at <= now);
-        if !due || *trigger != Trigger::Due {
-            return Room::NotNeeded;
-        }
-        let step = self.row.flow.step(execution.current_step);
-        let Some(channel) = step.and_then(|s| s.action.channel()) else { return Room::NotNeeded };
-        match self.shared.roster.account_for(execution, &self.row.campaign, channel) {
-            // Its place was given with the work.
-            Some(account) if granted != Some(account) => {
-                self.shared.backlog(account).enter().map_or(Room::Full(account), Room::Place)
-            }
-            _ => Room::NotNeeded,
-        }
-    }
-
-    fn commit(
-        &mut self,
-        myself: &ActorRef<ProspectMessage>,
-        change: Change,
-        mut hints: Vec<(AccountId, SendHint)>,
-        places: Vec<Place>,
-    ) {
-        hints.extend(told(&change));
+    fn commit(&mut self, myself: &ActorRef<ProspectMessage>, change: Change, mut told: Told) {
+        told.hints.extend(also_told(&change));
         let trigger = change.moves.first().map_or("none", |m| m.trigger.name());
-        self.pending = Some(Box::new(Pending { next: change.next.clone(), trigger, hints, places }));
+        self.pending = Some(Box::new(Pending { next: change.next.clone(), trigger, told }));
         let myself = myself.clone();
         self.shared.writer.commit(
             Box::new(change),
@@ -199,7 +153,7 @@ impl Resident {
         match committed {
             Committed::Done => {
                 self.row.execution = pending.next;
-                for (account, hint) in &pending.hints {
+                for (account, hint) in &pending.told.hints {
                     self.shared.hint_channel(*account, *hint);
                 }
                 let version = self.row.execution.version;
@@ -225,7 +179,7 @@ impl Resident {
 
 /// Hints at a send that is taken back (its channel tells whether in time), or that was held back while its execution
 /// was paused (its channel has forgotten it).
-fn told(change: &Change) -> Vec<(AccountId, SendHint)> {
+fn also_told(change: &Change) -> Vec<(AccountId, SendHint)> {
     let resumed = change.moves.iter().any(|m| matches!(m.trigger, Trigger::Resume));
     let sends = change.cancel.iter().copied().chain(change.next.open_send.filter(|_| resumed));
     let workspace = change.next.workspace;

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::backlog::Backlog;
 use super::channel::ChannelMessage;
+use super::gather::{Claims, Gatherer, Loads};
 use super::roster::Roster;
 use super::shard::ShardMessage;
 use crate::clock::Clock;
@@ -40,7 +41,11 @@ pub(super) struct Shared {
     /// Filled once, right after the shard supervisors have started.
     pub(super) shards: OnceLock<Vec<ActorRef<ShardMessage>>>,
     pub(super) channels: DashMap<AccountId, ActorRef<ChannelMessage>>,
+    /// What each account has to do. Outlives a crashed channel actor.
     pub(super) backlogs: DashMap<AccountId, Arc<Backlog>>,
+    /// Reads and claims of sends, of all accounts together.
+    pub(super) loads: Gatherer<Loads>,
+    pub(super) claims: Gatherer<Claims>,
     /// The send whose provider call is running, by account. Outlives a crashed channel actor.
     pub(super) in_flight: DashMap<AccountId, SendId>,
     /// Executions to be read from the table and handed to their shard.
@@ -80,9 +85,7 @@ impl Shared {
 
     /// Tells the channel of an account that a send may be waiting for it.
     pub(super) fn hint_channel(&self, account: AccountId, hint: SendHint) {
-        if let Some(channel) = self.channels.get(&account) {
-            let _ = channel.cast(ChannelMessage::Hint(hint));
-        }
+        self.backlog(account).hint(hint);
     }
 
     /// The same for every account of an execution: which of them carries the send, its row tells.
@@ -146,11 +149,14 @@ impl Shared {
         let pool = crate::store::imagined();
         let (loader, requests) = mpsc::unbounded_channel();
         let (writer, changes) = Writer::scripted();
+        let lease = LeaseView::imagined();
         let shared = Self {
             roster: Roster::new(pool.clone()),
+            loads: Gatherer::new(Loads(pool.clone())),
+            claims: Gatherer::new(Claims(pool.clone(), lease.clone())),
             pool,
             clock,
-            lease: LeaseView::imagined(),
+            lease,
             writer,
             providers: HashMap::new(),
             shards: OnceLock::new(),

@@ -21,7 +21,7 @@ pub(super) enum Work {
     /// Its wake-up has come; which timer it is, the execution knows.
     Wake,
     /// It was due and waited for its account, which has a place for its send now.
-    Grant(AccountId),
+    Granted(AccountId),
     /// A fact, a command, or a send's outcome.
     Trigger(Trigger, Option<Box<SendDetails>>),
 }
@@ -29,8 +29,7 @@ pub(super) enum Work {
 impl Work {
     pub(super) const fn name(&self) -> &'static str {
         match self {
-            Self::Wake => "wake",
-            Self::Grant(_) => "grant",
+            Self::Wake | Self::Granted(_) => "wake",
             Self::Trigger(trigger, _) => trigger.name(),
         }
     }
@@ -69,7 +68,7 @@ impl Inbound {
 
     /// Lets a due execution use its place in the backlog.
     pub(super) fn granted(place: Place) -> Self {
-        let work = Work::Grant(place.account());
+        let work = Work::Granted(place.account());
         Self { place: Some(place), ..Self::new(work) }
     }
 

@@ -20,6 +20,10 @@ pub const RESIDENTS: &str = "campaignd_residents";
 pub const PARKED: &str = "campaignd_parked";
 /// Actors that gave way because more were live than there may be (counter).
 pub const PASSIVATED: &str = "campaignd_passivated_total";
+/// Executions that are due and wait for room in their account's backlog (gauge; label `channel`).
+pub const CHANNEL_LINE: &str = "campaignd_channel_line";
+/// Sends that the channels of the accounts have (gauge; label `channel`).
+pub const CHANNEL_QUEUE: &str = "campaignd_channel_queue";
 /// Durable transitions by trigger (counter; label `trigger`).
 pub const TRANSITIONS: &str = "campaignd_transitions_total";
 /// From handing a change to the writer to its commit, in seconds (histogram).

@@ -282,7 +282,7 @@ impl Shard {
             Outcome::Lined => {
                 // Its account wakes it.
                 done.wake = None;
-                inbound.answer(Ok(Delivery::Rejected { reason: "account_busy" }));
+                inbound.answer(Ok(Delivery::Rejected { reason: "lined" }));
             }
             Outcome::Rejected(reason) => inbound.answer(Ok(Delivery::Rejected { reason })),
             Outcome::Applied { version, trigger } => {
