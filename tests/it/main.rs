@@ -19,6 +19,7 @@ mod postgres;
 mod reads;
 mod recovery;
 mod sandbox;
+mod scan;
 mod shutdown;
 mod storm;
 mod tidy;
