@@ -16,6 +16,7 @@ mod migrate;
 mod operator;
 mod pipeline;
 mod postgres;
+mod pressure;
 mod reads;
 mod recovery;
 mod sandbox;
