@@ -24,7 +24,7 @@ const PREFIX: &str = "CAMPAIGND_";
 pub struct Config {
     /// `database.url`: `None` runs a private Postgres.
     pub database_url: Option<Secret>,
-    /// `database.connections`: connections of the engine; requests have ten more.
+    /// `database.connections`: connections of the engine; requests have sixteen more.
     pub connections: u32,
     /// `http.listen`: the API.
     pub listen: SocketAddr,

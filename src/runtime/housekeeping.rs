@@ -11,7 +11,7 @@ use super::channel::{ChannelActor, ChannelMessage};
 use super::shard::ShardMessage;
 use super::shared::Shared;
 use crate::domain::account::{Account, Channel};
-use crate::domain::id::{AccountId, CampaignId};
+use crate::domain::id::{AccountId, CampaignId, ExecutionId};
 use crate::store::send::{self, OpenSend};
 use crate::store::{self, execution, migrate};
 use crate::telemetry;
@@ -20,6 +20,8 @@ use crate::telemetry;
 const ARRIVALS_POLL: Duration = Duration::from_secs(2);
 /// Arrivals taken in one go.
 const ARRIVALS_BATCH: i64 = 10_000;
+/// Before every id.
+const START: ExecutionId = ExecutionId(uuid::Uuid::nil());
 /// Poll for campaigns and accounts that somebody changed in the tables.
 const ROSTER_POLL: Duration = Duration::from_secs(5);
 /// How often the wall clock is compared with the monotonic one.
@@ -56,10 +58,13 @@ pub(super) async fn arrivals(shared: Arc<Shared>) {
         if shared.is_draining() {
             return;
         }
+        let mut after = START;
         loop {
-            match hand_over(&shared).await {
-                Ok(0) => break,
-                Ok(_) => {}
+            match hand_over(&shared, after).await {
+                Ok(Some(last)) => after = last,
+                // Once more from the start: ids of other programs come in any order.
+                Ok(None) if after != START => after = START,
+                Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for arrivals; trying again");
                     break;
@@ -69,8 +74,9 @@ pub(super) async fn arrivals(shared: Arc<Shared>) {
     }
 }
 
-async fn hand_over(shared: &Shared) -> Result<usize, store::Error> {
-    let ids = execution::arrivals(&shared.pool, &shared.lease, ARRIVALS_BATCH).await?;
+/// Hands over the next arrivals behind an id. Answers the last of them; `None` when there are no more.
+async fn hand_over(shared: &Shared, after: ExecutionId) -> Result<Option<ExecutionId>, store::Error> {
+    let ids = execution::arrivals(&shared.pool, &shared.lease, after, ARRIVALS_BATCH).await?;
     for id in &ids {
         // The row tells whether its campaign is active: an actor of a draft campaign just waits.
         shared.to_shard(*id, ShardMessage::Activate(*id));
@@ -78,7 +84,7 @@ async fn hand_over(shared: &Shared) -> Result<usize, store::Error> {
     if !ids.is_empty() {
         execution::forget_arrivals(&shared.pool, &shared.lease, &ids).await?;
     }
-    Ok(ids.len())
+    Ok(ids.last().copied())
 }
 
 /// Keeps the copy of campaigns and accounts true.

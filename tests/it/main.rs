@@ -17,6 +17,7 @@ mod operator;
 mod park;
 mod pipeline;
 mod postgres;
+mod pressure;
 mod reads;
 mod recovery;
 mod sandbox;

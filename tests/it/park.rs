@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use campaignd::domain::account::Channel;
-use campaignd::domain::execution::{ConnectionStatus, Status};
+use campaignd::domain::execution::{ConnectionStatus, Execution, Status};
 use campaignd::domain::id::ExecutionId;
 use campaignd::domain::trigger::Trigger;
 use campaignd::runtime::Delivery;
@@ -16,24 +16,25 @@ use serde_json::{Value, json};
 use crate::fake::{Rig, hours, parsed, seed_flow};
 
 /// People who were invited and have not answered, and the flow they are in.
-async fn invited(rig: &mut Rig, people: u32, resident_max: usize) -> (Vec<ExecutionId>, Value) {
+async fn invited(rig: &mut Rig, people: u32, resident_max: usize) -> (Vec<ExecutionId>, Vec<Execution>, Value) {
     rig.account(Channel::Linkedin, "seat").await;
     rig.account(Channel::Email, "box").await;
     let flow = seed_flow();
     let campaign = rig.campaign(&flow).await;
     let ids = rig.prospects(campaign, people).await;
+    let before = rig.executions(&ids).await;
     rig.start_with(|o| o.resident_max = resident_max).await;
     rig.until_true(&format!(
         "SELECT count(*) = {people} FROM campaign_prospect_execution_state WHERE status = 'waiting_trigger'"
     ))
     .await;
-    (ids, flow)
+    (ids, before, flow)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_actors_are_live_than_there_may_be_and_the_others_have_a_wake_up() {
     let mut rig = Rig::manual().await;
-    let (_, _) = invited(&mut rig, 40, 10).await;
+    invited(&mut rig, 40, 10).await;
     rig.wait("ten are live and thirty parked", async || {
         let status = rig.handle().status();
         status.residents == 10 && status.parked == 30
@@ -52,8 +53,7 @@ async fn no_more_actors_are_live_than_there_may_be_and_the_others_have_a_wake_up
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parked_execution_wakes_on_a_trigger_and_on_its_timer() {
     let mut rig = Rig::manual().await;
-    let (ids, flow) = invited(&mut rig, 20, 1).await;
-    let before = rig.executions(&ids).await;
+    let (ids, before, flow) = invited(&mut rig, 20, 1).await;
 
     // Nineteen of them at least are parked.
     for id in &ids[..10] {
@@ -81,7 +81,7 @@ async fn a_parked_execution_wakes_on_a_trigger_and_on_its_timer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn somebody_paused_is_parked_and_comes_back_on_resume() {
     let mut rig = Rig::manual().await;
-    let (ids, _) = invited(&mut rig, 6, 1).await;
+    let (ids, _, _) = invited(&mut rig, 6, 1).await;
     for id in &ids {
         rig.apply(*id, Trigger::Pause).await;
     }
@@ -107,9 +107,9 @@ async fn no_trigger_is_lost_between_parking_and_delivery() {
          "wait_for": {"trigger": "connection_accepted", "timeout": "9000h", "check_every": "1h", "max_checks": 10000}}]});
     let campaign = rig.campaign(&flow).await;
     let ids = rig.prospects(campaign, PEOPLE).await;
+    let before = rig.executions(&ids).await;
     rig.start_with(|o| o.resident_max = 6).await;
     rig.until_true("SELECT bool_and(status = 'waiting_trigger') FROM campaign_prospect_execution_state").await;
-    let before = rig.executions(&ids).await;
 
     let (ids, handle) = (Arc::new(ids), rig.handle());
     let (applied, running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(true)));
