@@ -23,6 +23,7 @@ use crate::store::lease::{AcquireError, Lease};
 use crate::store::writer::{self, Writer};
 use crate::store::{self, Pool, execution, migrate, send};
 
+pub mod bare;
 mod channel;
 mod dispatch;
 mod housekeeping;
