@@ -3,7 +3,7 @@
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -38,19 +38,22 @@ impl Group {
             eprintln!("  {what}");
             None
         };
-        Progress {
+        Progress(Arc::new(Shown {
             what: what.to_owned(),
             total,
             done: AtomicU64::new(0),
             started: Instant::now(),
             line: Mutex::new(Instant::now()),
             bar,
-        }
+        }))
     }
 }
 
-/// One thing that is under way; it is over when this is dropped.
-pub struct Progress {
+/// One thing that is under way. Cheap to clone; it is over when the last clone is dropped.
+#[derive(Clone)]
+pub struct Progress(Arc<Shown>);
+
+struct Shown {
     what: String,
     total: u64,
     done: AtomicU64,
@@ -63,16 +66,18 @@ pub struct Progress {
 impl Progress {
     /// So many steps are done.
     pub fn set(&self, done: u64) {
-        self.done.store(done, Relaxed);
-        self.show(done);
+        self.0.done.store(done, Relaxed);
+        self.0.show(done);
     }
 
     /// So many more steps are done.
-    pub fn advance(&self, steps: u64) {
-        let done = self.done.fetch_add(steps, Relaxed) + steps;
-        self.show(done);
+    pub fn add(&self, steps: u64) {
+        let done = self.0.done.fetch_add(steps, Relaxed) + steps;
+        self.0.show(done);
     }
+}
 
+impl Shown {
     fn show(&self, done: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
@@ -86,7 +91,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for Shown {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
