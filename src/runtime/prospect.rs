@@ -18,7 +18,7 @@ use crate::domain::send::{SendIntent, SendStatus};
 use crate::domain::step::{Decision, Effect, FinishSend, needs_mending, step};
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
-use crate::store::writer::{Change, Committed, Finish, NewSend};
+use crate::store::writer::{Change, Committed, Finish, Move, NewSend};
 
 /// See the module's text.
 pub(super) struct ProspectActor;
@@ -155,9 +155,13 @@ impl Resident {
             next: next.clone(),
             step_id,
             at: now,
-            trigger,
-            from_status: before.status,
-            from_step: before.current_step,
+            moves: vec![Move {
+                trigger,
+                from_status: before.status,
+                from_step: before.current_step,
+                to_status: next.status,
+                to_step: next.current_step,
+            }],
             sends,
             cancel,
             finish,

@@ -19,7 +19,7 @@ use campaignd::store::send::{self, Claim, ClaimResult};
 use campaignd::store::writer::{Change, Committed, Finish, Writer};
 use serde_json::json;
 
-use crate::writer::{NOW, WORKSPACE, World, commit, due, touch};
+use crate::writer::{NOW, WORKSPACE, World, commit, due, made, touch};
 
 fn wish(world: &World, e: &Execution, at: Timestamp) -> Claim {
     Claim {
@@ -67,7 +67,8 @@ async fn end(writer: &Writer, e: &Execution, status: Status, finish: Finish) -> 
     if status != Status::Executing {
         change.next.open_send = None;
     }
-    change.trigger = Trigger::SendFinished { send: finish.send, outcome: SendOutcome::Sent };
+    let trigger = Trigger::SendFinished { send: finish.send, outcome: SendOutcome::Sent };
+    change.moves = vec![made(e, &change.next, trigger)];
     change.finish = vec![finish];
     let next = change.next.clone();
     assert_eq!(commit(writer, change).await, Committed::Done);

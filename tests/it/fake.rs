@@ -24,7 +24,7 @@ use campaignd::store::{self, Pool, row};
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
@@ -528,36 +528,45 @@ impl Rig {
         .unwrap()
     }
 
-    /// Replays the transitions of these executions from the states they had, and compares with what is stored.
+    /// See [`assert_replays`].
     pub(crate) async fn assert_replays(&self, before: Vec<Execution>, flow: &Flow) -> usize {
         let ids: Vec<ExecutionId> = before.iter().map(|e| e.id).collect();
-        type Line = (Uuid, String, Option<Value>, DateTime<Utc>, i64);
-        let lines: Vec<Line> = sqlx::query_as(
-            "SELECT execution_id, trigger, detail, at, version FROM transitions WHERE execution_id = ANY($1) \
-             ORDER BY execution_id, version",
-        )
-        .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
-        .fetch_all(&self.db.pool)
-        .await
-        .unwrap();
-        let stored = self.executions(&ids).await;
-        for (mut e, stored) in before.into_iter().zip(stored) {
-            e.flow_version = stored.flow_version;
-            let id = e.id.0;
-            for (_, name, detail, at, version) in lines.iter().filter(|l| l.0 == id) {
-                let trigger = row::trigger(name, detail.as_ref()).unwrap();
-                match step(&e, flow, &trigger, Timestamp::from(*at)) {
-                    Decision::Transition { next, .. } => e = *next,
-                    Decision::Rejected(why) => panic!("{}: {trigger:?} at {version}: {why:?} of {e:#?}", e.id),
-                }
-                assert_eq!(e.version, *version, "{name}");
-            }
-            // Drawn by the runtime, not decided by the core.
-            e.accounts = stored.accounts;
-            assert_eq!(e, stored, "replayed on the left");
-        }
-        lines.len()
+        assert_replays(&self.db.pool, before, self.executions(&ids).await, flow).await
     }
+}
+
+/// Replays the transitions of these executions from the states they had, and compares with what is stored.
+pub(crate) async fn assert_replays(
+    pool: &PgPool,
+    before: Vec<Execution>,
+    stored: Vec<Execution>,
+    flow: &Flow,
+) -> usize {
+    type Line = (Uuid, String, Option<Value>, DateTime<Utc>, i64);
+    let lines: Vec<Line> = sqlx::query_as(
+        "SELECT execution_id, trigger, detail, at, version FROM transitions WHERE execution_id = ANY($1) \
+         ORDER BY execution_id, version",
+    )
+    .bind(before.iter().map(|e| e.id.0).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    for (mut e, stored) in before.into_iter().zip(stored) {
+        e.flow_version = stored.flow_version;
+        let id = e.id.0;
+        for (_, name, detail, at, version) in lines.iter().filter(|l| l.0 == id) {
+            let trigger = row::trigger(name, detail.as_ref()).unwrap();
+            match step(&e, flow, &trigger, Timestamp::from(*at)) {
+                Decision::Transition { next, .. } => e = *next,
+                Decision::Rejected(why) => panic!("{}: {trigger:?} at {version}: {why:?} of {e:#?}", e.id),
+            }
+            assert_eq!(e.version, *version, "{name}");
+        }
+        // Drawn by the runtime, not decided by the core.
+        e.accounts = stored.accounts;
+        assert_eq!(e, stored, "replayed on the left");
+    }
+    lines.len()
 }
 
 /// The seed's example, with short texts.

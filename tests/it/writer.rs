@@ -11,18 +11,22 @@ use std::time::Duration;
 
 use campaignd::domain::account::Channel;
 use campaignd::domain::execution::{Execution, Status};
+use campaignd::domain::flow::Flow;
 use campaignd::domain::id::{AccountId, CampaignId, ExecutionId, SendId, WorkspaceId};
-use campaignd::domain::send::{Action, SendIntent, SendStatus};
+use campaignd::domain::send::{Action, SendIntent, SendOutcome, SendStatus};
+use campaignd::domain::step::{Decision, Effect, step};
 use campaignd::domain::time::Timestamp;
 use campaignd::domain::trigger::Trigger;
 use campaignd::store::execution::{self, Loaded};
 use campaignd::store::lease::{self, Lease};
-use campaignd::store::writer::{Change, Committed, NewSend, Options, Writer};
+use campaignd::store::writer::{Change, Committed, Finish, Move, NewSend, Options, Writer};
 use campaignd::store::{self, Pool};
+use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::fake::{assert_replays, parsed};
 use crate::harness::Db;
 
 /// The workspace that every database has.
@@ -102,6 +106,17 @@ pub(crate) async fn load(pool: &Pool, ids: &[ExecutionId]) -> Vec<Execution> {
     loaded.into_iter().map(ready).collect()
 }
 
+/// The transition from one state to another.
+pub(crate) fn made(before: &Execution, after: &Execution, trigger: Trigger) -> Move {
+    Move {
+        trigger,
+        from_status: before.status,
+        from_step: before.current_step,
+        to_status: after.status,
+        to_step: after.current_step,
+    }
+}
+
 /// A change that only moves the version, and records an error.
 pub(crate) fn touch(e: &Execution, text: &str) -> Change {
     let mut next = e.clone();
@@ -109,12 +124,10 @@ pub(crate) fn touch(e: &Execution, text: &str) -> Change {
     next.error_count += 1;
     next.last_error = Some(text.to_owned());
     Change {
-        next,
         step_id: Some("first".to_owned()),
         at: NOW,
-        trigger: Trigger::Reply { channel: Channel::Linkedin },
-        from_status: e.status,
-        from_step: e.current_step,
+        moves: vec![made(e, &next, Trigger::Reply { channel: Channel::Linkedin })],
+        next,
         sends: vec![],
         cancel: vec![],
         finish: vec![],
@@ -141,7 +154,7 @@ pub(crate) fn due(e: &Execution, account: AccountId) -> Change {
         created_at: NOW,
         status: SendStatus::Pending,
     };
-    change.trigger = Trigger::Due;
+    change.moves = vec![made(e, next, Trigger::Due)];
     change.sends = vec![NewSend { intent, account }];
     change
 }
@@ -241,6 +254,102 @@ async fn two_changes_of_one_execution_queued_together_are_both_written() {
         assert_eq!(answer.await.unwrap(), Committed::Done);
     }
     assert_eq!(load(&world.pool, &[world.executions[0].id]).await[0].version, 3);
+}
+
+/// Decides a trigger by the rules and adds what it makes to a change.
+fn decide(change: &mut Change, flow: &Flow, account: AccountId, trigger: Trigger) {
+    let before = change.next.clone();
+    let Decision::Transition { next, effects } = step(&before, flow, &trigger, NOW) else { panic!("{trigger:?}") };
+    change.moves.push(made(&before, &next, trigger));
+    change.next = *next;
+    for effect in effects {
+        match effect {
+            Effect::Send(intent) => change.sends.push(NewSend { intent, account }),
+            Effect::CancelSend(send) => change.cancel.push(send),
+            Effect::FinishSend(row) => change.finish.push(Finish {
+                send: row.send,
+                status: row.status,
+                parked: row.parked,
+                class: row.class,
+                error: row.error,
+                receipt: None,
+                account: Some(account),
+                rest_until: None,
+                open_gate: true,
+            }),
+        }
+    }
+}
+
+fn nothing_yet(e: &Execution) -> Change {
+    Change { next: e.clone(), step_id: None, at: NOW, moves: vec![], sends: vec![], cancel: vec![], finish: vec![] }
+}
+
+#[tokio::test]
+async fn two_transitions_of_one_change_are_one_update_and_two_rows_of_history_that_replay() {
+    let world = World::new(1).await;
+    let writer = world.writer(1);
+    let flow = parsed(&json!({"schema_version": 1, "steps": [
+        {"id": "a", "action": "send_linkedin_cr", "message": "a"},
+        {"id": "b", "action": "send_email", "subject": "b", "message": "b"}]}));
+    let before = Execution { next_execution_at: Some(NOW), ..world.executions[0].clone() };
+    let mut first = nothing_yet(&before);
+    decide(&mut first, &flow, world.account, Trigger::Due);
+    let after = first.next.clone();
+    assert_eq!(commit(&writer, first).await, Committed::Done);
+    let mut second = nothing_yet(&after);
+    let sent = Trigger::SendFinished { send: after.open_send.unwrap(), outcome: SendOutcome::Sent };
+    decide(&mut second, &flow, world.account, sent);
+    decide(&mut second, &flow, world.account, Trigger::Due);
+    assert_eq!((second.moves.len(), second.sends.len(), second.finish.len()), (2, 1, 1));
+    let (next, stale) = (second.next.clone(), second.clone());
+    assert_eq!(commit(&writer, second).await, Committed::Done);
+    assert_eq!(commit(&writer, stale).await, Committed::Conflict);
+
+    let stored = load(&world.pool, &[before.id]).await;
+    assert_eq!(stored[0].version, 3);
+    assert_eq!((stored[0].status, stored[0].open_send), (Status::Executing, next.open_send));
+    let history: Vec<(i64, String, String, String)> =
+        sqlx::query_as("SELECT version, trigger, from_status, to_status FROM transitions ORDER BY version")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+    let line = |v, t: &str, from: &str, to: &str| (v, t.to_owned(), from.to_owned(), to.to_owned());
+    assert_eq!(
+        history,
+        [
+            line(1, "due", "pending", "executing"),
+            line(2, "send_finished", "executing", "pending"),
+            line(3, "due", "pending", "executing")
+        ]
+    );
+    // One statement, and so one version of the row, made the last two.
+    assert_eq!(world.count("SELECT count(DISTINCT xmin::text) FROM transitions").await, 2);
+    assert_eq!(
+        world
+            .count(
+                "SELECT count(*) FROM campaign_prospect_execution_state s JOIN transitions t ON t.xmin::text = s.xmin::text"
+            )
+            .await,
+        2
+    );
+    let statuses: Vec<(i32, String)> =
+        sqlx::query_as("SELECT step, status FROM sends ORDER BY step").fetch_all(&world.pool).await.unwrap();
+    assert_eq!(statuses, [(1, "sent".to_owned()), (2, "pending".to_owned())]);
+    assert_replays(&world.pool, vec![before], stored, &flow).await;
+}
+
+#[tokio::test]
+async fn one_change_takes_a_send_back_and_makes_another() {
+    let world = World::new(1).await;
+    let writer = world.writer(1);
+    let e = world.decide_sends(&writer, 1).await.remove(0);
+    let mut change = due(&e, world.account);
+    change.cancel = vec![e.open_send.unwrap()];
+    assert_eq!(commit(&writer, change).await, Committed::Done);
+    let statuses: Vec<(i32, String)> =
+        sqlx::query_as("SELECT attempt, status FROM sends ORDER BY attempt").fetch_all(&world.pool).await.unwrap();
+    assert_eq!(statuses, [(1, "cancelled".to_owned()), (2, "pending".to_owned())]);
 }
 
 #[tokio::test]

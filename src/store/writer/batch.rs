@@ -30,11 +30,11 @@ const WRITE: &str = "WITH lease AS MATERIALIZED ( \
             $11::text[], $12::integer[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], \
             $19::text[], $20::integer[], $21::integer[], $22::timestamptz[], $23::timestamptz[], $24::timestamptz[], \
             $25::text[], $26::integer[], $27::text[], $28::integer[], $29::integer[], $30::uuid[], $31::text[], \
-            $32::text[], $33::timestamptz[], $34::text[], $35::text[], $36::text[], $37::integer[]) \
+            $32::text[], $33::timestamptz[], $34::integer[]) \
         AS c(id, version, shard, workspace_id, flow_version, status, paused_status, current_step, completed, failed, \
             skipped, linkedin, email, whatsapp, waiting, checks, checks_max, next_check_at, last_executed_at, \
             next_execution_at, last_error, error_count, exit_reason, attempt, send_sequence, open_send, accounts, \
-            step_id, at, trigger, detail, from_status, from_step)), \
+            step_id, at, moves)), \
     moved AS ( \
         UPDATE campaign_prospect_execution_state s SET version = c.version, lease_epoch = f.epoch, updated_at = c.at, \
             workspace_id = c.workspace_id, flow_version = c.flow_version, status = c.status, \
@@ -48,30 +48,32 @@ const WRITE: &str = "WITH lease AS MATERIALIZED ( \
             attempt = c.attempt, send_sequence = c.send_sequence, open_send = c.open_send, \
             channel_accounts = c.accounts::jsonb \
         FROM change c JOIN lease f ON f.shard = c.shard \
-        WHERE s.id = c.id AND s.version = c.version - 1 \
-        RETURNING s.id, s.workspace_id, s.campaign_id, s.prospect_id, s.flow_version, c.version, c.shard, f.epoch, c.at, \
-            c.trigger, c.detail, c.from_status, c.status, c.from_step, c.current_step), \
+        WHERE s.id = c.id AND s.version = c.version - c.moves \
+        RETURNING s.id, s.workspace_id, s.campaign_id, s.prospect_id, s.flow_version, c.shard, f.epoch, c.at), \
     history AS ( \
         INSERT INTO transitions (workspace_id, execution_id, version, at, flow_version, trigger, detail, from_status, \
             to_status, from_step, to_step, shard, lease_epoch) \
-        SELECT m.workspace_id, m.id, m.version, m.at, m.flow_version, m.trigger, m.detail::jsonb, m.from_status, \
-            m.status, m.from_step, m.current_step, m.shard, m.epoch FROM moved m), \
+        SELECT m.workspace_id, m.id, h.version, m.at, m.flow_version, h.trigger, h.detail::jsonb, h.from_status, \
+            h.to_status, h.from_step, h.to_step, m.shard, m.epoch \
+        FROM unnest($35::uuid[], $36::bigint[], $37::text[], $38::text[], $39::text[], $40::text[], $41::integer[], \
+            $42::integer[]) AS h(execution, version, trigger, detail, from_status, to_status, from_step, to_step) \
+        JOIN moved m ON m.id = h.execution), \
     decided AS ( \
         INSERT INTO sends (workspace_id, id, created_at, execution_id, shard, prospect_id, campaign_id, flow_version, \
             step, step_id, action, channel, attempt, account_id, account_shard, status) \
         SELECT m.workspace_id, n.id, n.created_at, m.id, m.shard, m.prospect_id, m.campaign_id, m.flow_version, \
             n.step, n.step_id, n.action, n.channel, n.attempt, n.account_id, n.account_shard, n.status \
-        FROM unnest($38::uuid[], $39::uuid[], $40::timestamptz[], $41::integer[], $42::text[], $43::text[], $44::text[], \
-            $45::integer[], $46::uuid[], $47::smallint[], $48::text[]) \
+        FROM unnest($43::uuid[], $44::uuid[], $45::timestamptz[], $46::integer[], $47::text[], $48::text[], $49::text[], \
+            $50::integer[], $51::uuid[], $52::smallint[], $53::text[]) \
             AS n(execution, id, created_at, step, step_id, action, channel, attempt, account_id, account_shard, status) \
         JOIN moved m ON m.id = n.execution), \
     cancelled AS ( \
         UPDATE sends s SET status = 'cancelled', finished_at = m.at \
-        FROM unnest($49::uuid[], $50::uuid[]) AS x(execution, id) JOIN moved m ON m.id = x.execution \
+        FROM unnest($54::uuid[], $55::uuid[]) AS x(execution, id) JOIN moved m ON m.id = x.execution \
         WHERE s.workspace_id = m.workspace_id AND s.id = x.id AND s.execution_id = m.id AND s.status = 'pending'), \
     ended AS MATERIALIZED ( \
-        SELECT f.*, m.workspace_id, m.at FROM unnest($51::uuid[], $52::uuid[], $53::text[], $54::boolean[], $55::text[], \
-            $56::text[], $57::text[], $58::uuid[], $59::timestamptz[], $60::boolean[]) \
+        SELECT f.*, m.workspace_id, m.at FROM unnest($56::uuid[], $57::uuid[], $58::text[], $59::boolean[], $60::text[], \
+            $61::text[], $62::text[], $63::uuid[], $64::timestamptz[], $65::boolean[]) \
             AS f(execution, id, status, parked, class, error, receipt, account_id, rest_until, open_gate) \
         JOIN moved m ON m.id = f.execution), \
     finished AS ( \
@@ -96,7 +98,7 @@ const WRITE: &str = "WITH lease AS MATERIALIZED ( \
     learnt AS ( \
         INSERT INTO identities (workspace_id, kind, value, account_id, execution_id, created_at) \
         SELECT m.workspace_id, i.kind, i.value, i.account_id, m.id, m.at \
-        FROM unnest($61::uuid[], $62::text[], $63::text[], $64::uuid[]) AS i(execution, kind, value, account_id) \
+        FROM unnest($66::uuid[], $67::text[], $68::text[], $69::uuid[]) AS i(execution, kind, value, account_id) \
         JOIN moved m ON m.id = i.execution ON CONFLICT DO NOTHING) \
     SELECT (SELECT array_agg(id) FROM moved), (SELECT array_agg(shard) FROM lease)";
 
@@ -117,6 +119,7 @@ pub(super) struct Batch {
     shards: Vec<i16>,
     epochs: Vec<i64>,
     change: Changes,
+    transition: Moves,
     send: Sends,
     cancel: (Vec<Uuid>, Vec<Uuid>),
     finish: Finishes,
@@ -155,10 +158,20 @@ struct Changes {
     accounts: Vec<Option<String>>,
     step_id: Vec<Option<String>>,
     at: Vec<DateTime<Utc>>,
+    moves: Vec<i32>,
+}
+
+/// One entry a transition.
+#[derive(Debug, Default)]
+struct Moves {
+    execution: Vec<Uuid>,
+    version: Vec<i64>,
     trigger: Vec<&'static str>,
     detail: Vec<Option<String>>,
     from_status: Vec<&'static str>,
+    to_status: Vec<&'static str>,
     from_step: Vec<i32>,
+    to_step: Vec<i32>,
 }
 
 /// One entry a new send.
@@ -212,6 +225,7 @@ impl Batch {
         batch.epochs = shards.values().copied().collect();
         for change in changes {
             batch.change.push(change);
+            batch.transition.push(change);
             batch.push_sends(change);
             batch.push_finishes(change);
         }
@@ -270,7 +284,7 @@ impl Batch {
     /// Writes the batch and commits it.
     pub(super) async fn run(&self, connection: &mut PgConnection) -> Result<Outcome, Error> {
         let what = failed("writing transitions");
-        let (c, s, f, i) = (&self.change, &self.send, &self.finish, &self.identity);
+        let (c, t, s, f, i) = (&self.change, &self.transition, &self.send, &self.finish, &self.identity);
         let row = sqlx::query(WRITE)
             .bind(self.owner)
             .bind(self.incarnation)
@@ -305,10 +319,15 @@ impl Batch {
             .bind(&c.accounts)
             .bind(&c.step_id)
             .bind(&c.at)
-            .bind(&c.trigger)
-            .bind(&c.detail)
-            .bind(&c.from_status)
-            .bind(&c.from_step)
+            .bind(&c.moves)
+            .bind(&t.execution)
+            .bind(&t.version)
+            .bind(&t.trigger)
+            .bind(&t.detail)
+            .bind(&t.from_status)
+            .bind(&t.to_status)
+            .bind(&t.from_step)
+            .bind(&t.to_step)
             .bind(&s.execution)
             .bind(&s.id)
             .bind(&s.created_at)
@@ -382,10 +401,22 @@ impl Changes {
         self.last_error.push(columns.last_error);
         self.step_id.push(change.step_id.as_deref().map(|t| clean(t).into_owned()));
         self.at.push(change.at.to_utc());
-        self.trigger.push(change.trigger.name());
-        self.detail.push(row::trigger_detail(&change.trigger).as_ref().map(json_text));
-        self.from_status.push(change.from_status.as_str());
-        self.from_step.push(int(change.from_step));
+        self.moves.push(i32::try_from(change.moves.len()).unwrap_or(i32::MAX));
+    }
+}
+
+impl Moves {
+    fn push(&mut self, change: &Change) {
+        for (made, after) in change.moves.iter().zip(change.first_version()..) {
+            self.execution.push(change.next.id.0);
+            self.version.push(after);
+            self.trigger.push(made.trigger.name());
+            self.detail.push(row::trigger_detail(&made.trigger).as_ref().map(json_text));
+            self.from_status.push(made.from_status.as_str());
+            self.to_status.push(made.to_status.as_str());
+            self.from_step.push(int(made.from_step));
+            self.to_step.push(int(made.to_step));
+        }
     }
 }
 

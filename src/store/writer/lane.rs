@@ -107,7 +107,9 @@ impl Lane {
         for job in batch {
             let committed = answers.get(&job.change.next.id).copied().unwrap_or(Committed::Closed);
             if committed == Committed::Done {
-                metrics::counter!(TRANSITIONS, "trigger" => job.change.trigger.name()).increment(1);
+                for made in &job.change.moves {
+                    metrics::counter!(TRANSITIONS, "trigger" => made.trigger.name()).increment(1);
+                }
                 metrics::histogram!(COMMIT_SECONDS).record(job.queued.elapsed().as_secs_f64());
             }
             (job.answer)(committed);
@@ -123,7 +125,7 @@ impl Lane {
                 Err(None) => {}
                 Err(Some(error)) => {
                     tracing::error!(
-                        execution = %change.next.id, version = change.next.version, trigger = change.trigger.name(), %error,
+                        execution = %change.next.id, version = change.next.version, trigger = change.trigger(), %error,
                         "postgres refuses a change; it is not written"
                     );
                     answers.insert(change.next.id, Committed::Conflict);

@@ -28,28 +28,57 @@ use crate::domain::trigger::Trigger;
 mod batch;
 mod lane;
 
-/// One durable change of an execution, with everything that must be durable together with it.
+/// One durable change of an execution: one transition, or several that were decided one after the other, with everything
+/// that must be durable together with them. One row update, one commit, and a row of history a transition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The state after it. Its `version` is the stored one plus one: that is the guard.
+    /// The state after all of it. Its `version` is the stored one plus one a move: that is the guard.
     pub next: Execution,
     /// The id of the step that `next.current_step` is, for people; `None` past the last step.
     pub step_id: Option<String>,
-    /// When it was decided; becomes `updated_at` and the transition's `at`.
+    /// When it was decided; becomes `updated_at` and the `at` of each transition.
     pub at: Timestamp,
-    /// What caused it.
-    pub trigger: Trigger,
-    /// The status before it.
-    pub from_status: Status,
-    /// The step before it.
-    pub from_step: u32,
-    /// Sends decided by it.
+    /// Its transitions, in order; at least one. Their versions are consecutive, and the last one's is `next.version`.
+    pub moves: Vec<Move>,
+    /// Sends decided by it. None of them may be in `cancel` or `finish`: those are about rows that are there already.
     pub sends: Vec<NewSend>,
     /// Sends taken back by it, if they are still pending: one that was claimed in the meantime goes on, and its outcome
     /// arrives as a trigger of its own.
     pub cancel: Vec<SendId>,
     /// Sends that it gives an outcome.
     pub finish: Vec<Finish>,
+}
+
+impl Change {
+    /// The version that its first transition makes.
+    fn first_version(&self) -> i64 {
+        self.guard() + 1
+    }
+
+    /// The version that the row must have for it to be written.
+    fn guard(&self) -> i64 {
+        self.next.version - i64::try_from(self.moves.len()).unwrap_or(i64::MAX)
+    }
+
+    /// What caused it first, for logs.
+    fn trigger(&self) -> &'static str {
+        self.moves.first().map_or("none", |m| m.trigger.name())
+    }
+}
+
+/// One transition of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// What caused it.
+    pub trigger: Trigger,
+    /// The status before it.
+    pub from_status: Status,
+    /// The step before it.
+    pub from_step: u32,
+    /// The status after it.
+    pub to_status: Status,
+    /// The step after it.
+    pub to_step: u32,
 }
 
 /// A send to be made.
@@ -90,7 +119,7 @@ pub struct Finish {
 pub enum Committed {
     /// Durable: adopt `next`, then act.
     Done,
-    /// Not written: the row's version is not `next.version - 1` any more, or Postgres refuses this very change. Read the
+    /// Not written: the row's version is not the one that the change was decided on any more, or Postgres refuses this very change. Read the
     /// row again.
     Conflict,
     /// Not written: the shard belongs to somebody else.
