@@ -40,7 +40,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 5 | [`cli`], [`config`], [`service`], `main` |
+//! | 5 | [`cli`], [`config`], [`service`], [`bench`], `main` |
 //! | 4 | [`http`], [`sandbox`] (which shares no types with the provider's client) |
 //! | 3 | [`runtime`]: the actors; the only room that knows the actor framework |
 //! | 2 | [`store`]: all SQL. [`provider`]: the clients of those who carry sends |
@@ -49,6 +49,7 @@
 //!
 //! ARCHITECTURE.md has the tables, the invariants, and what happens when a reply arrives, a timer fires or a node dies.
 
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;

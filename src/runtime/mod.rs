@@ -24,6 +24,7 @@ use crate::store::writer::{self, Writer};
 use crate::store::{self, Pool, migrate, send};
 
 mod backlog;
+pub mod bare;
 mod channel;
 mod dispatch;
 mod gather;

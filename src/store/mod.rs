@@ -14,6 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 pub mod account;
 pub mod api_key;
+pub mod bench;
 pub mod campaign;
 pub mod database;
 pub mod endpoint;

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["store", "provider"],
     &["runtime"],
     &["http", "sandbox"],
-    &["service", "cli", "config"],
+    &["service", "bench", "cli", "config"],
 ];
 
 struct File {

@@ -16,18 +16,21 @@ use crate::store::{Error, clean, failed, int, json_text, shard_column};
 /// Longest identity that is stored: an index entry must stay below a third of a page, and no provider's id comes near.
 const IDENTITY_MAX: usize = 1000;
 
+/// A query that is being given a batch's parameters.
+pub(in crate::store) type BatchQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
 /// What the statement did.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(in crate::store) struct Outcome {
     /// The executions that are changed.
-    pub(super) moved: HashSet<Uuid>,
+    pub(in crate::store) moved: HashSet<Uuid>,
     /// The shards that are still ours.
     pub(super) shards: HashSet<u16>,
 }
 
 /// The arrays of a batch, ready to be sent (again).
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(in crate::store) struct Batch {
     owner: Uuid,
     incarnation: i64,
     shards: Vec<i16>,
@@ -130,7 +133,7 @@ struct Identities {
 
 impl Batch {
     /// Turns changes (at most one an execution) into arrays.
-    pub(super) fn new(lease: &LeaseView, changes: &[&Change]) -> Self {
+    pub(in crate::store) fn new(lease: &LeaseView, changes: &[&Change]) -> Self {
         let node = lease.node();
         let mut batch = Self { owner: node.id, incarnation: node.incarnation, ..Self::default() };
         let shards: BTreeMap<u16, i64> =
@@ -195,19 +198,28 @@ impl Batch {
         }
     }
 
-    /// Writes the batch and commits it.
-    pub(super) async fn run(&self, connection: &mut PgConnection) -> Result<Outcome, Error> {
-        let what = failed("writing transitions");
-        let (c, t, s, f, i) = (&self.change, &self.transition, &self.send, &self.finish, &self.identity);
-        let decides = !s.id.is_empty();
-        let finishes = !self.cancel.1.is_empty() || !f.send.is_empty();
-        let text = match (decides, finishes) {
+    /// The smallest statement that writes this batch; [`Batch::bind`] gives it its parameters.
+    pub(in crate::store) fn statement(&self) -> &'static str {
+        match (self.decides(), self.finishes()) {
             (false, false) => statement::MOVE,
             (true, false) => statement::DECIDE,
             (false, true) => statement::FINISH,
             (true, true) => statement::ALL,
-        };
-        let mut query = sqlx::query(text)
+        }
+    }
+
+    const fn decides(&self) -> bool {
+        !self.send.id.is_empty()
+    }
+
+    const fn finishes(&self) -> bool {
+        !self.cancel.1.is_empty() || !self.finish.send.is_empty()
+    }
+
+    /// Binds what [`Batch::statement`] takes, `$1` first.
+    pub(in crate::store) fn bind<'q>(&'q self, query: BatchQuery<'q>) -> BatchQuery<'q> {
+        let (c, t, s, f, i) = (&self.change, &self.transition, &self.send, &self.finish, &self.identity);
+        let mut query = query
             .bind(self.owner)
             .bind(self.incarnation)
             .bind(&self.shards)
@@ -250,7 +262,7 @@ impl Batch {
             .bind(&t.to_status)
             .bind(&t.from_step)
             .bind(&t.to_step);
-        if decides || finishes {
+        if self.decides() || self.finishes() {
             query = query
                 .bind(&s.execution)
                 .bind(&s.id)
@@ -264,7 +276,7 @@ impl Batch {
                 .bind(&s.account_shard)
                 .bind(&s.status);
         }
-        if finishes {
+        if self.finishes() {
             query = query
                 .bind(&self.cancel.0)
                 .bind(&self.cancel.1)
@@ -283,6 +295,13 @@ impl Batch {
                 .bind(&i.value)
                 .bind(&i.account);
         }
+        query
+    }
+
+    /// Writes the batch and commits it.
+    pub(in crate::store) async fn run(&self, connection: &mut PgConnection) -> Result<Outcome, Error> {
+        let what = failed("writing transitions");
+        let query = self.bind(sqlx::query(self.statement()));
         let row = query.fetch_one(connection).await.map_err(&what)?;
         let moved: Option<Vec<Uuid>> = row.try_get(0).map_err(&what)?;
         let shards: Option<Vec<i16>> = row.try_get(1).map_err(&what)?;

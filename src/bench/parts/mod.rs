@@ -1,0 +1,67 @@
+//! The measurements, one file a part.
+
+use super::{Bench, Error, Part};
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// What the rest is measured against.
+    Floor,
+    /// Actors made of rows.
+    Spawn,
+    /// A restart after a crash.
+    Rehydrate,
+    /// From a trigger to the next send.
+    React,
+    /// Everybody through the whole flow.
+    Flow,
+    /// Wake-ups in time.
+    Timers,
+    /// Many more enrolled than resident.
+    Park,
+    /// A CSV through the API.
+    Upload,
+    /// Bytes written a transition.
+    Wal,
+}
+
+impl Kind {
+    /// In the order in which `all` runs them.
+    pub const ALL: [Self; 9] = [
+        Self::Floor,
+        Self::Spawn,
+        Self::Rehydrate,
+        Self::React,
+        Self::Flow,
+        Self::Timers,
+        Self::Park,
+        Self::Upload,
+        Self::Wal,
+    ];
+
+    /// The name on the command line and in the report.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Spawn => "spawn",
+            Self::Rehydrate => "rehydrate",
+            Self::React => "react",
+            Self::Flow => "flow",
+            Self::Timers => "timers",
+            Self::Park => "park",
+            Self::Upload => "upload",
+            Self::Wal => "wal",
+        }
+    }
+}
+
+/// Measures one part at one size.
+///
+/// # Errors
+/// When it cannot be measured. Figures that miss their targets are no error.
+pub async fn run(kind: Kind, bench: &Bench, size: u64) -> Result<Part, Error> {
+    match kind {
+        Kind::Floor => Ok(bench.floor(size).await?.part()),
+        other => Err(Error::Refused(format!("part {} cannot be measured", other.name()))),
+    }
+}
