@@ -156,6 +156,11 @@ impl Bench {
         *self.cancel.borrow()
     }
 
+    /// Turns true at Ctrl-C.
+    pub fn cancel(&self) -> watch::Receiver<bool> {
+        self.cancel.clone()
+    }
+
     /// For loops: an error once Ctrl-C was pressed.
     ///
     /// # Errors

@@ -2,6 +2,19 @@
 
 use super::{Bench, Error, Part};
 
+mod desk;
+mod flow;
+mod http;
+mod park;
+mod people;
+mod react;
+mod rehydrate;
+mod rig;
+mod spawn;
+mod timers;
+mod upload;
+mod wal;
+
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -13,6 +26,8 @@ pub enum Kind {
     Rehydrate,
     /// From a trigger to the next send.
     React,
+    /// The same from a webhook to the provider, over HTTP.
+    Http,
     /// Everybody through the whole flow.
     Flow,
     /// Wake-ups in time.
@@ -27,11 +42,12 @@ pub enum Kind {
 
 impl Kind {
     /// In the order in which `all` runs them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Floor,
         Self::Spawn,
         Self::Rehydrate,
         Self::React,
+        Self::Http,
         Self::Flow,
         Self::Timers,
         Self::Park,
@@ -46,6 +62,7 @@ impl Kind {
             Self::Spawn => "spawn",
             Self::Rehydrate => "rehydrate",
             Self::React => "react",
+            Self::Http => "http",
             Self::Flow => "flow",
             Self::Timers => "timers",
             Self::Park => "park",
@@ -62,6 +79,14 @@ impl Kind {
 pub async fn run(kind: Kind, bench: &Bench, size: u64) -> Result<Part, Error> {
     match kind {
         Kind::Floor => Ok(bench.floor(size).await?.part()),
-        other => Err(Error::Refused(format!("part {} cannot be measured", other.name()))),
+        Kind::Spawn => spawn::run(bench, size).await,
+        Kind::Rehydrate => rehydrate::run(bench, size).await,
+        Kind::React => react::run(bench, size).await,
+        Kind::Http => http::run(bench, size).await,
+        Kind::Flow => flow::run(bench, size).await,
+        Kind::Timers => timers::run(bench, size).await,
+        Kind::Park => park::run(bench, size).await,
+        Kind::Upload => upload::run(bench, size).await,
+        Kind::Wal => wal::run(bench, size).await,
     }
 }
