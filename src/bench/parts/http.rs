@@ -97,8 +97,8 @@ pub(super) async fn ledger(sandbox: &Sandboxed) -> Result<Vec<Contact>, Error> {
     Ok(answer.json::<Ledger>().await.map_err(failed)?.items)
 }
 
-/// Measures it.
-pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
+/// Measures it, and adds it to a part.
+pub(super) async fn measure(bench: &Bench, size: u64, part: &mut Part) -> Result<(), Error> {
     let scratch = bench.scratch("http").await?;
     let now = Clock::System.now();
     let accounts = people::many_accounts_for(bench, size);
@@ -122,92 +122,95 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
         ..Config::default()
     };
     let service = Service::start(&config, &scratch.url, Clock::System, Box::new(|_, _| ())).await?;
-    let posted = post(bench, &service, &sandbox, &stage, &made.id, secret, size, hooks).await;
+    let route = Route { service: &service, sandbox: &sandbox, stage: &stage, endpoint: &made.id, secret };
+    let posted = route.post(bench, size, hooks, part).await;
     service.stop().await;
     posted
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call; what it runs on has to be stopped whatever comes of it")]
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
-async fn post(
-    bench: &Bench,
-    service: &Service,
-    sandbox: &Sandboxed,
-    stage: &Arc<Stage>,
-    endpoint: &str,
+/// Where webhooks go, and where what they lead to arrives.
+struct Route<'a> {
+    service: &'a Service,
+    sandbox: &'a Sandboxed,
+    stage: &'a Arc<Stage>,
+    endpoint: &'a str,
     secret: &'static str,
-    size: u64,
-    hooks: u64,
-) -> Result<Part, Error> {
-    let limit = Instant::now() + patience(size);
-    let progress = bench.progress("reading executions back", size);
-    loop {
-        let status = service.handle().status();
-        progress.set(status.residents);
-        if status.ready && status.residents + status.parked >= size {
-            break;
+}
+
+impl Route<'_> {
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+    async fn post(&self, bench: &Bench, size: u64, hooks: u64, part: &mut Part) -> Result<(), Error> {
+        let Self { service, sandbox, stage, endpoint, secret } = *self;
+        let limit = Instant::now() + patience(size);
+        let progress = bench.progress("reading executions back", size);
+        loop {
+            let status = service.handle().status();
+            progress.set(status.residents);
+            if status.ready && status.residents + status.parked >= size {
+                break;
+            }
+            bench.check()?;
+            if Instant::now() > limit {
+                return Err(Error::Refused("the daemon did not read its executions back in time".to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        bench.check()?;
-        if Instant::now() > limit {
-            return Err(Error::Refused("the daemon did not read its executions back in time".to_owned()));
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    drop(progress);
-    let (url, http) = (format!("http://{}/v1/hooks/unipile/{endpoint}", service.api_addr()), client()?);
-    let progress = bench.progress("posting webhooks, 200 a second", hooks);
-    let plan = Plan::new(RATE, Duration::from_secs_f64(hooks as f64 / RATE));
-    let due: Arc<DashMap<u64, Instant>> = Arc::default();
-    let load = open_loop(plan, bench.cancel(), {
-        let (stage, progress, due) = (Arc::clone(stage), progress.clone(), Arc::clone(&due));
-        move |n, scheduled| {
-            progress.set(n);
-            due.insert(n, scheduled);
-            let body = json!({
-                "event": "new_relation", "account_id": stage.contact_of(n), "account_type": "LINKEDIN",
-                "user_full_name": format!("Person {n}"), "user_provider_id": format!("ACoAABench{n}"),
-                "user_public_identifier": format!("person-{n}"),
-                "user_profile_url": format!("https://www.linkedin.com/in/person-{n}/"),
-            });
-            let request = http.post(&url).header("Unipile-Auth", secret).json(&body);
-            async move {
-                match request.send().await {
-                    Ok(answer) if answer.status().is_success() => Done::Now,
-                    Ok(_) | Err(_) => Done::Failed,
+        drop(progress);
+        let (url, http) = (format!("http://{}/v1/hooks/unipile/{endpoint}", service.api_addr()), client()?);
+        let progress = bench.progress("posting webhooks, 200 a second", hooks);
+        let plan = Plan::new(RATE, Duration::from_secs_f64(hooks as f64 / RATE));
+        let due: Arc<DashMap<u64, Instant>> = Arc::default();
+        let load = open_loop(plan, bench.cancel(), {
+            let (stage, progress, due) = (Arc::clone(stage), progress.clone(), Arc::clone(&due));
+            move |n, scheduled| {
+                progress.set(n);
+                due.insert(n, scheduled);
+                let body = json!({
+                    "event": "new_relation", "account_id": stage.contact_of(n), "account_type": "LINKEDIN",
+                    "user_full_name": format!("Person {n}"), "user_provider_id": format!("ACoAABench{n}"),
+                    "user_public_identifier": format!("person-{n}"),
+                    "user_profile_url": format!("https://www.linkedin.com/in/person-{n}/"),
+                });
+                let request = http.post(&url).header("Unipile-Auth", secret).json(&body);
+                async move {
+                    match request.send().await {
+                        Ok(answer) if answer.status().is_success() => Done::Now,
+                        Ok(_) | Err(_) => Done::Failed,
+                    }
                 }
             }
+        })
+        .await?;
+        drop(progress);
+        let calls = until_called(bench, sandbox, load.started - load.failed).await?;
+        // The two clocks of this process: webhooks were scheduled by one, the ledger is written by the other.
+        let (instant, wall) = (Instant::now(), Clock::System.now());
+        let called = Latencies::new();
+        let mut seen = HashSet::new();
+        for (person, at) in calls.iter().filter_map(|c| Some((person(&c.recipient_public)?, c.started_at))) {
+            if !seen.insert(person) {
+                return Err(Error::Refused(format!("person {person} was contacted twice")));
+            }
+            let ago = wall.since(Timestamp::from_micros(at));
+            if let Some(scheduled) = due.get(&person) {
+                called.record(instant.saturating_duration_since(*scheduled).saturating_sub(ago));
+            }
         }
-    })
-    .await?;
-    drop(progress);
-    let calls = until_called(bench, sandbox, load.started - load.failed).await?;
-    // The two clocks of this process: webhooks were scheduled by one, the ledger is written by the other.
-    let (instant, wall) = (Instant::now(), Clock::System.now());
-    let called = Latencies::new();
-    let mut seen = HashSet::new();
-    for (person, at) in calls.iter().filter_map(|c| Some((person(&c.recipient_public)?, c.started_at))) {
-        if !seen.insert(person) {
-            return Err(Error::Refused(format!("person {person} was contacted twice")));
-        }
-        let ago = wall.since(Timestamp::from_micros(at));
-        if let Some(scheduled) = due.get(&person) {
-            called.record(instant.saturating_duration_since(*scheduled).saturating_sub(ago));
-        }
-    }
-    let missing = load.started.saturating_sub(seen.len() as u64);
+        let missing = load.started.saturating_sub(seen.len() as u64);
 
-    let mut part = Part::new("http", size);
-    part.distribution("webhook to provider", called);
-    part.distribution("webhook acknowledged", load.latencies);
-    if let Some(figure) = part.figure_mut("webhook to provider p99") {
-        *figure = figure.clone().at_most(CALLED_MAX);
-    }
-    part.figures.push(Figure::new("not acknowledged or not contacted", missing as f64, Unit::Count).at_most(0.0));
-    part.notes.push(format!(
+        part.distribution("webhook to provider", called);
+        part.distribution("webhook acknowledged", load.latencies);
+        if let Some(figure) = part.figure_mut("webhook to provider p99") {
+            *figure = figure.clone().at_most(CALLED_MAX);
+        }
+        part.figures
+            .push(Figure::new("webhooks not acknowledged or without a call", missing as f64, Unit::Count).at_most(0.0));
+        part.notes.push(format!(
         "{} webhooks at {RATE} a second (open loop) with {size} residents, daemon, Unipile client and sandbox in one process",
         load.started
     ));
-    Ok(part)
+        Ok(())
+    }
 }
 
 /// How many webhooks are posted: each person accepts once.

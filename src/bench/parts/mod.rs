@@ -26,8 +26,6 @@ pub enum Kind {
     Rehydrate,
     /// From a trigger to the next send.
     React,
-    /// The same from a webhook to the provider, over HTTP.
-    Http,
     /// Everybody through the whole flow.
     Flow,
     /// Wake-ups in time.
@@ -42,12 +40,11 @@ pub enum Kind {
 
 impl Kind {
     /// In the order in which `all` runs them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::Floor,
         Self::Spawn,
         Self::Rehydrate,
         Self::React,
-        Self::Http,
         Self::Flow,
         Self::Timers,
         Self::Park,
@@ -62,7 +59,6 @@ impl Kind {
             Self::Spawn => "spawn",
             Self::Rehydrate => "rehydrate",
             Self::React => "react",
-            Self::Http => "http",
             Self::Flow => "flow",
             Self::Timers => "timers",
             Self::Park => "park",
@@ -82,7 +78,6 @@ pub async fn run(kind: Kind, bench: &Bench, size: u64) -> Result<Part, Error> {
         Kind::Spawn => spawn::run(bench, size).await,
         Kind::Rehydrate => rehydrate::run(bench, size).await,
         Kind::React => react::run(bench, size).await,
-        Kind::Http => http::run(bench, size).await,
         Kind::Flow => flow::run(bench, size).await,
         Kind::Timers => timers::run(bench, size).await,
         Kind::Park => park::run(bench, size).await,

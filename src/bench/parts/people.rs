@@ -176,6 +176,7 @@ pub(super) async fn enrol(
     to: u64,
 ) -> Result<(), Error> {
     let progress = bench.progress("enrolling prospects", to.saturating_sub(from));
+    people::expect_people(pool).await?;
     let (from, to) = (signed(from), signed(to));
     let next = Arc::new(AtomicI64::new(from));
     let (mut makers, template) = (JoinSet::new(), Arc::new(template.clone()));

@@ -36,8 +36,14 @@ const FAR: Duration = Duration::from_secs(24 * 3600);
 /// Against the floor's commit of one row: the median, and the 99th percentile.
 const TIMES: [(&str, f64); 2] = [("p50", 3.0), ("p99", 12.0)];
 
-/// Measures it.
+/// Measures it, and beside it the way from a webhook to the provider.
 pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
+    let mut part = inside(bench, size).await?;
+    super::http::measure(bench, size, &mut part).await?;
+    Ok(part)
+}
+
+async fn inside(bench: &Bench, size: u64) -> Result<Part, Error> {
     let floor = bench.floor(size).await?;
     let scratch = bench.scratch("react").await?;
     let now = Clock::System.now();

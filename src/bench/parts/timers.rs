@@ -17,7 +17,8 @@ use crate::clock::Clock;
 use crate::domain::execution::Execution;
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
-use crate::store::bench::people::Laid;
+use crate::store::Pool;
+use crate::store::bench::{self as rows, people::Laid};
 
 /// Due in each second.
 const RATE: u64 = 1_000;
@@ -59,9 +60,9 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
         options.before_step = Some(Arc::new(move |execution, trigger| probe.note(execution, trigger)));
     })
     .await?;
-    let measured = measure(bench, &rig, &probe, size, due, first).await;
+    let measured = measure(bench, &scratch.pool, &rig, &probe, size, due, first).await;
     rig.stop().await;
-    let (skipped, idle) = measured?;
+    let (skipped, idle, wal) = measured?;
 
     let mut part = Part::new("timers", size);
     let noted = probe.late.count();
@@ -74,6 +75,10 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
         Some(share) => Figure::new("idle CPU, share of a core", share, Unit::Share).at_most(IDLE_MAX),
         None => Figure::unmeasured("idle CPU, share of a core", Unit::Share, "this needs Linux"),
     });
+    part.figures.push(
+        Figure::new("WAL a look", wal.bytes as f64 / noted.max(1) as f64, Unit::Bytes)
+            .note("an update of the execution and a row of history, nothing sent"),
+    );
     part.notes.push(format!("{size} wake-ups armed, {RATE} due in each of {:.1} s", due as f64 / RATE as f64));
     if skipped > 0 {
         part.notes.push(format!("{skipped} were due before everything had been read back, and do not count"));
@@ -81,15 +86,16 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     Ok(part)
 }
 
-/// Lets the timers fire. Answers how many do not count, and the idle process' share of a core.
+/// Lets the timers fire. Answers how many do not count, the idle process' share of a core, and what was written.
 async fn measure(
     bench: &Bench,
+    pool: &Pool,
     rig: &Rig,
     probe: &Probe,
     size: u64,
     due: u64,
     first: Timestamp,
-) -> Result<(u64, Option<f64>), Error> {
+) -> Result<(u64, Option<f64>, rows::Wal), Error> {
     rig.ready(bench, size).await?;
     // What fell due while rows were read is late for another reason, and takes a moment to be worked off.
     let from =
@@ -101,6 +107,7 @@ async fn measure(
     if expected == 0 {
         return Err(Error::Refused(format!("all {due} timers were due before {size} executions had been read back")));
     }
+    let before = rows::wal(pool).await?;
     let last = first + Duration::from_millis(due * 1_000 / RATE);
     let progress = bench.progress("timers, 1,000 a second", expected);
     let limit = Instant::now() + last.since(Clock::System.now()) + Duration::from_secs(30);
@@ -115,8 +122,9 @@ async fn measure(
     drop(progress);
     // What the last ones wrote is on its way.
     tokio::time::sleep(Duration::from_secs(1)).await;
+    let wal = rows::wal(pool).await?.since(before);
     let _progress = bench.progress("idle", 1);
-    Ok((skipped, cpu_share(bench, &Process::own(), IDLE).await?))
+    Ok((skipped, cpu_share(bench, &Process::own(), IDLE).await?, wal))
 }
 
 /// Looks at every step that time asks for.
