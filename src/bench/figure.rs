@@ -31,6 +31,47 @@ impl Unit {
             Self::Count => "count",
         }
     }
+
+    /// A value for people: three digits or so, in a unit that fits.
+    pub fn show(self, value: f64) -> String {
+        let scaled = |steps: &[(f64, &str)]| {
+            let (size, name) =
+                steps.iter().find(|(size, _)| value.abs() >= *size).or(steps.last()).copied().unwrap_or((1.0, ""));
+            format!("{} {name}", digits(value / size))
+        };
+        match self {
+            Self::Seconds => scaled(&[(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")]),
+            Self::Bytes => scaled(&[(1e9, "GB"), (1e6, "MB"), (1e4, "KB"), (1.0, "B")]),
+            Self::PerSecond => format!("{}/s", digits(value)),
+            Self::Share => format!("{} %", digits(value * 100.0)),
+            Self::Times => format!("{} x", digits(value)),
+            Self::Count => digits(value),
+        }
+    }
+}
+
+/// About three digits, with the thousands apart.
+fn digits(value: f64) -> String {
+    let decimals = match value.abs() {
+        v if v >= 99.95 || v == v.trunc() => 0,
+        v if v >= 9.995 => 1,
+        _ => 2,
+    };
+    let text = format!("{value:.decimals$}");
+    let (whole, rest) = text.split_once('.').map_or((text.as_str(), ""), |(whole, rest)| (whole, rest));
+    let (sign, whole) = whole.strip_prefix('-').map_or(("", whole), |w| ("-", w));
+    let mut out = sign.to_owned();
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if !rest.is_empty() {
+        out.push('.');
+        out.push_str(rest);
+    }
+    out
 }
 
 /// On which side of its target a value has to be.
@@ -51,6 +92,17 @@ pub struct Target {
     pub value: f64,
     /// How it follows from a floor, for example `12x the one-row commit's p99 (1.1 ms)`; `None`: a fixed target.
     pub from: Option<String>,
+}
+
+impl Target {
+    /// For people: `≥ 21,000/s`.
+    pub fn show(&self, unit: Unit) -> String {
+        let sign = match self.bound {
+            Bound::AtMost => "≤",
+            Bound::AtLeast => "≥",
+        };
+        format!("{sign} {}", unit.show(self.value))
+    }
 }
 
 /// One measured value.
@@ -190,6 +242,27 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_shown_in_a_unit_that_fits() {
+        for (unit, value, text) in [
+            (Unit::Seconds, 0.000_312, "312 µs"),
+            (Unit::Seconds, 0.012_34, "12.3 ms"),
+            (Unit::Seconds, 61.5, "61.5 s"),
+            (Unit::Seconds, 0.0, "0 µs"),
+            (Unit::Bytes, 7_345.0, "7,345 B"),
+            (Unit::Bytes, 12_345.0, "12.3 KB"),
+            (Unit::Bytes, 9.1e9, "9.10 GB"),
+            (Unit::PerSecond, 1_234_567.8, "1,234,568/s"),
+            (Unit::Share, 0.0317, "3.17 %"),
+            (Unit::Times, 0.7, "0.70 x"),
+            (Unit::Count, 1_000_000.0, "1,000,000"),
+        ] {
+            assert_eq!(unit.show(value), text);
+        }
+        let target = Target { bound: Bound::AtLeast, value: 20_000.0, from: None };
+        assert_eq!(target.show(Unit::PerSecond), "≥ 20,000/s");
+    }
 
     #[test]
     fn a_target_is_met_on_its_side_and_absent_without_its_floor() {

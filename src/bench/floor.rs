@@ -1,10 +1,34 @@
 //! The floors: what the machine, Postgres and the actor framework do without this program, measured in the same run.
+//!
+//! The writer's statement is measured with the changes of the seed's flow, made by the pure core, on a table of the size at
+//! hand; pgbench runs the very text that the writer runs, in sessions with the same settings.
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
+use super::changes::{self, Batches, MOVES, Player};
 use super::memory::Process;
-use super::{Bench, Error, Figure, Latencies, Part, Unit};
+use super::pgbench::{Job, Length, Pgbench};
+use super::{Bench, Error, Figure, Latencies, Part, Scratch, Unit};
+use crate::clock::Clock;
+use crate::domain::account::Channel;
+use crate::domain::id::{AccountId, ExecutionId, ProspectId};
 use crate::runtime::bare::Bare;
+use crate::service::DEFAULT_WORKSPACE;
+use crate::store::bench::{self as measured, floor as laid};
+use crate::store::lease::{self, Lease, LeaseView};
+use crate::store::writer;
+use crate::store::{Pool, campaign};
+
+/// How long one-row commits are measured.
+const COMMITS: Duration = Duration::from_secs(6);
+/// Batches of one client at batch 512, and at most.
+const FULL_BATCHES: usize = 150;
+/// People whose changes are written one by one; each makes [`MOVES`].
+const SINGLES: usize = 500;
+/// Executions made by one statement.
+const PORTION: usize = 10_000;
 
 /// The floors at one size.
 #[derive(Clone, Debug)]
@@ -32,48 +56,74 @@ pub struct PostgresFloor {
     pub writer_1: Latencies,
     /// Transitions a second of it.
     pub writer_1_per_second: f64,
-    /// Transitions a second of the writer's own statement with 512 changes, two clients, as the writer has lanes.
-    pub writer_512_per_second: f64,
-    /// Latency of such a batch.
+    /// The writer's own statement with 512 changes, one client a lane.
     pub writer_512: Latencies,
-    /// Bytes of WAL a transition of those.
+    /// Transitions a second of it.
+    pub writer_512_per_second: f64,
+    /// Bytes of WAL a transition of it.
     pub writer_512_wal: f64,
 }
 
 impl Floor {
-    /// The floors as a part of the report.
-    pub fn part(&self) -> Part {
-        let mut part = Part::new("floor", self.size);
-        part.figures.push(Figure::new("bare actor spawn", self.spawn_per_second, Unit::PerSecond));
-        if let Some(bytes) = self.spawn_bytes {
-            part.figures.push(Figure::new("bare actor", bytes, Unit::Bytes));
-        }
-        part.notes.extend(self.missing.clone());
-        part
-    }
-
-    /// A percentile of the one-row commit, if it was measured.
-    pub fn commit_1(&self, percent: f64) -> Option<Duration> {
-        self.postgres.as_ref().map(|p| p.commit_1.percentile(percent))
+    /// A percentile of the one-row commit, in seconds, if it was measured.
+    pub fn commit_1(&self, percent: f64) -> Option<f64> {
+        self.postgres.as_ref().map(|p| p.commit_1.percentile(percent).as_secs_f64())
     }
 
     /// Transitions a second at batch 512, if they were measured.
     pub fn writer_512_per_second(&self) -> Option<f64> {
         self.postgres.as_ref().map(|p| p.writer_512_per_second)
     }
+
+    /// The floors as a part of the report.
+    pub fn part(&self) -> Part {
+        let mut part = Part::new("floor", self.size);
+        part.figures.push(Figure::new("bare actor spawn", self.spawn_per_second, Unit::PerSecond));
+        if let Some(bytes) = self.spawn_bytes {
+            part.figures.push(Figure::new("bare actor memory", bytes, Unit::Bytes));
+        }
+        match &self.postgres {
+            Some(p) => {
+                part.distribution("one-row commit", p.commit_1.clone());
+                part.figures.push(Figure::new("one-row commits", p.commit_1_per_second, Unit::PerSecond));
+                part.distribution("writer's statement, batch 1", p.writer_1.clone());
+                part.figures.push(Figure::new("transitions, batch 1", p.writer_1_per_second, Unit::PerSecond));
+                part.distribution("writer's statement, batch 512", p.writer_512.clone());
+                part.figures.push(Figure::new("transitions, batch 512", p.writer_512_per_second, Unit::PerSecond));
+                part.figures.push(Figure::new("WAL a transition, batch 512", p.writer_512_wal, Unit::Bytes));
+            }
+            None => {
+                let why = self.missing.as_deref().unwrap_or("not measured");
+                part.figures.extend([
+                    Figure::unmeasured("one-row commit p50", Unit::Seconds, why),
+                    Figure::unmeasured("transitions, batch 512", Unit::PerSecond, why),
+                ]);
+            }
+        }
+        part
+    }
 }
 
 /// Measures the floors.
 pub(super) async fn measure(bench: &Bench, size: u64) -> Result<Floor, Error> {
+    let (postgres, missing) = match Pgbench::find() {
+        Some(pgbench) => (Some(postgres(bench, &pgbench, size).await?), None),
+        None => {
+            let missing = "pgbench is not installed beside the server's programs nor in PATH (Debian: postgresql-contrib \
+                           or postgresql)";
+            (None, Some(missing.to_owned()))
+        }
+    };
     let (spawn_per_second, spawn_bytes) = spawn(bench, size).await?;
-    Ok(Floor { size, spawn_per_second, spawn_bytes, postgres: None, missing: Some("pgbench was not asked".to_owned()) })
+    Ok(Floor { size, spawn_per_second, spawn_bytes, postgres, missing })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts and bytes far below 2^53")]
 async fn spawn(bench: &Bench, size: u64) -> Result<(f64, Option<f64>), Error> {
+    bench.check()?;
     let count = usize::try_from(size).unwrap_or(usize::MAX);
     let before = Process::own().rss();
-    let progress = bench.progress(&format!("floor {size}: bare actors"), size);
+    let progress = bench.progress(&format!("floor, {size}: bare actors"), size);
     let bare = Bare::spawn(count, |n| progress.set(n as u64))
         .await
         .ok_or_else(|| Error::Refused("a bare actor did not start".to_owned()))?;
@@ -82,4 +132,170 @@ async fn spawn(bench: &Bench, size: u64) -> Result<(f64, Option<f64>), Error> {
     bare.stop().await;
     let bytes = before.zip(after).map(|(before, after)| after.saturating_sub(before) as f64 / size as f64);
     Ok((per_second, bytes))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and bytes far below 2^53")]
+async fn postgres(bench: &Bench, pgbench: &Pgbench, size: u64) -> Result<PostgresFloor, Error> {
+    let scratch = bench.scratch("floor").await?;
+    let commits = commits(bench, pgbench, &scratch, size).await?;
+
+    let ground = Ground::lay(bench, &scratch, size).await?;
+    let lease = Lease::acquire(&scratch.pool, "bench", lease::TTL).await.map_err(|e| Error::Refused(e.to_string()))?;
+    let batches = ground.batches(&scratch.pool, &lease.view()).await;
+    let written = match batches {
+        Ok((singles, full)) => write(bench, pgbench, &scratch, singles, full).await,
+        Err(error) => Err(error),
+    };
+    lease.release().await?;
+    let (one, many, transitions, wal) = written?;
+    Ok(PostgresFloor {
+        commit_1: commits.latencies,
+        commit_1_per_second: commits.per_second,
+        writer_1: one.latencies,
+        writer_1_per_second: one.per_second,
+        writer_512: many.latencies,
+        writer_512_per_second: many.per_second * writer::Options::default().rows_max as f64,
+        writer_512_wal: wal as f64 / transitions as f64,
+    })
+}
+
+async fn commits(bench: &Bench, pgbench: &Pgbench, scratch: &Scratch, size: u64) -> Result<super::pgbench::Run, Error> {
+    let _shown = bench.progress(&format!("floor, {size}: one-row commits"), 1);
+    laid::make_rows(&scratch.pool, i64::try_from(size).unwrap_or(i64::MAX)).await?;
+    let job = Job {
+        url: &scratch.url,
+        script: laid::ONE_ROW,
+        clients: 1,
+        length: Length::Time(COMMITS),
+        variables: &[("rows", size.to_string())],
+        options: laid::LANE_OPTIONS,
+    };
+    pgbench.run(job).await
+}
+
+/// Batches by client.
+type Sequences = Vec<Vec<laid::Recorded>>;
+
+/// Writes the singles and then the full batches, and answers both runs, and of the second its transitions and bytes of WAL.
+async fn write(
+    bench: &Bench,
+    pgbench: &Pgbench,
+    scratch: &Scratch,
+    singles: Sequences,
+    full: Sequences,
+) -> Result<(super::pgbench::Run, super::pgbench::Run, i64, i64), Error> {
+    let _shown = bench.progress("floor: the writer's statement", 1);
+    let rows = i64::try_from(writer::Options::default().rows_max).unwrap_or(i64::MAX);
+    let (one, _) = sequences(pgbench, scratch, "one", &singles, 1).await?;
+    // The batches are laid down before it begins.
+    let (many, wal) = sequences(pgbench, scratch, "many", &full, rows).await?;
+    let transitions = full.iter().map(Vec::len).sum::<usize>();
+    Ok((one, many, i64::try_from(transitions).unwrap_or(i64::MAX) * rows, wal))
+}
+
+/// Has pgbench write these sequences, one a client, and makes sure that every change was one.
+async fn sequences(
+    pgbench: &Pgbench,
+    scratch: &Scratch,
+    name: &str,
+    clients: &Sequences,
+    rows: i64,
+) -> Result<(super::pgbench::Run, i64), Error> {
+    let each = clients.iter().map(Vec::len).min().unwrap_or(0);
+    let script = laid::lay_down(&scratch.pool, name, clients).await?;
+    let (before, wal) = (laid::transitions(&scratch.pool).await?, measured::wal(&scratch.pool).await?);
+    let job = Job {
+        url: &scratch.url,
+        script: &script,
+        clients: u32::try_from(clients.len()).unwrap_or(1),
+        length: Length::Transactions(each),
+        variables: &[("i", "-1".to_owned())],
+        options: laid::LANE_OPTIONS,
+    };
+    let run = pgbench.run(job).await?;
+    let wal = measured::wal(&scratch.pool).await?.since(wal).bytes;
+    let moved = laid::transitions(&scratch.pool).await? - before;
+    let wanted = i64::try_from(each * clients.len()).unwrap_or(i64::MAX) * rows;
+    if moved != wanted {
+        return Err(Error::Refused(format!(
+            "the writer's statement made {moved} of {wanted} transitions under pgbench: this floor would be none"
+        )));
+    }
+    Ok((run, wal))
+}
+
+/// A campaign with its people, of whom the first ones are about to go through it.
+struct Ground {
+    full: Vec<Player>,
+    singles: Vec<Player>,
+}
+
+impl Ground {
+    async fn lay(bench: &Bench, scratch: &Scratch, size: u64) -> Result<Self, Error> {
+        let now = Clock::System.now();
+        let flow = changes::seed_flow().ok_or_else(|| Error::Refused("the seed's flow cannot be read".to_owned()))?;
+        let json = changes::seed_json();
+        let campaign = campaign::create(&scratch.pool, DEFAULT_WORKSPACE, "floor", &json, None, now).await?;
+        let pairs = bench.settings().accounts(size).div_ceil(2);
+        let accounts: Vec<[AccountId; 2]> = (0..pairs).map(|_| [AccountId(new_id()), AccountId(new_id())]).collect();
+        let listed: Vec<(AccountId, Channel)> = accounts
+            .iter()
+            .flat_map(|[linkedin, mail]| [(*linkedin, Channel::Linkedin), (*mail, Channel::Email)])
+            .collect();
+        laid::make_accounts(&scratch.pool, DEFAULT_WORKSPACE, &listed).await?;
+
+        let ids: Vec<Uuid> = (0..size).map(|_| new_id()).collect();
+        let progress = bench.progress(&format!("floor, {size}: prospects"), size);
+        for portion in ids.chunks(PORTION) {
+            bench.check()?;
+            laid::make_prospects(&scratch.pool, DEFAULT_WORKSPACE, campaign, portion, now).await?;
+            progress.add(portion.len() as u64);
+        }
+        measured::settle(&scratch.pool).await?;
+
+        let player = |(id, accounts): (&Uuid, &[AccountId; 2])| {
+            let ids = (DEFAULT_WORKSPACE, campaign, ProspectId(*id), ExecutionId(*id));
+            Player::new(flow.clone(), ids, *accounts, now)
+        };
+        let mut players = ids.iter().zip(accounts.iter().cycle()).map(player);
+        let singles = players.by_ref().take(SINGLES.min(ids.len() / 4)).collect();
+        let options = writer::Options::default();
+        let enough = options.lanes * options.rows_max * (FULL_BATCHES + 2 * MOVES).div_ceil(MOVES);
+        Ok(Self { singles, full: players.take(enough).collect() })
+    }
+
+    /// The singles for one client, and full batches, one sequence a lane. Those before the batches are full are written here.
+    async fn batches(self, pool: &Pool, lease: &LeaseView) -> Result<(Sequences, Sequences), Error> {
+        let singles: Vec<laid::Recorded> = rounds(self.singles).map(|c| laid::Recorded::new(lease, &[&c])).collect();
+        let options = writer::Options::default();
+        let mut lane = laid::lane(pool).await?;
+        let mut full = Vec::new();
+        for n in 0..options.lanes {
+            let players = self.full.iter().filter(|p| usize::from(p.execution().id.shard()) % options.lanes == n);
+            let mut batches = Batches::new(players.cloned(), options.rows_max)
+                .map(|changes| laid::Recorded::new(lease, &changes.iter().collect::<Vec<_>>()));
+            for batch in batches.by_ref().take(MOVES) {
+                batch.write(&mut lane).await?;
+            }
+            full.push(batches.take(FULL_BATCHES).collect::<Vec<_>>());
+        }
+        let shortest = full.iter().map(Vec::len).min().unwrap_or(0);
+        if shortest == 0 || singles.is_empty() {
+            return Err(Error::Refused("too few prospects for a floor: at least 5,000 are needed".to_owned()));
+        }
+        for sequence in &mut full {
+            sequence.truncate(shortest);
+        }
+        Ok((vec![singles], full))
+    }
+}
+
+/// Everybody's first change, then everybody's second, and so on: neighbours call for the same statement.
+fn rounds(mut players: Vec<Player>) -> impl Iterator<Item = writer::Change> {
+    (0..MOVES).flat_map(move |_| players.iter_mut().filter_map(Player::play).collect::<Vec<_>>())
+}
+
+/// UUIDv7, as everything of ours has: in the order of time, with a random tail.
+fn new_id() -> Uuid {
+    Uuid::now_v7()
 }

@@ -2,11 +2,27 @@
 //! [`crate::store::bench`].
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Clock ticks a second in `/proc/*/stat`; Linux has had no other value on any platform since 2.6.
 const TICKS: u64 = 100;
+
+/// Bytes of memory that this machine has. `None`: the system has no `/proc`.
+pub fn total() -> Option<u64> {
+    kilobytes("/proc/meminfo", "MemTotal:")
+}
+
+/// Bytes of memory that can be had without swapping.
+pub fn available() -> Option<u64> {
+    kilobytes("/proc/meminfo", "MemAvailable:")
+}
+
+fn kilobytes(file: impl AsRef<Path>, field: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix(field))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
 
 /// A process to look at.
 #[derive(Clone, Debug)]
@@ -45,9 +61,7 @@ impl Process {
     }
 
     fn status(&self, field: &str) -> Option<u64> {
-        let status = fs::read_to_string(self.proc.join("status")).ok()?;
-        let line = status.lines().find_map(|l| l.strip_prefix(field))?;
-        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+        kilobytes(self.proc.join("status"), field)
     }
 }
 

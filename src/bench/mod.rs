@@ -2,7 +2,8 @@
 //!
 //! Owns what every part needs: the settings, a Postgres of its own or a database beside the configured one ([`scratch`]),
 //! the floors ([`floor`]), load that comes on time whether or not it is answered ([`load`]), latencies ([`Latencies`]),
-//! memory and CPU time ([`memory`]). [`parts`] holds the measurements. Called by the command line.
+//! memory and CPU time ([`memory`]), and the report ([`report`], [`markdown`], [`plot`]). [`parts`] holds the measurements.
+//! Called by the command line.
 //!
 //! Nothing here touches a table of the database that `DATABASE_URL` names: each measurement gets a database of its own on
 //! the same server, dropped when it is over, also after an error or Ctrl-C.
@@ -16,13 +17,19 @@ use tokio::sync::{Mutex, watch};
 
 use crate::{postgres, runtime, service, store};
 
+pub mod changes;
 pub mod figure;
 pub mod floor;
 pub mod latencies;
 pub mod load;
+pub mod markdown;
 pub mod memory;
+pub mod needs;
 pub mod parts;
+mod pgbench;
+pub mod plot;
 pub mod progress;
+pub mod report;
 pub mod scratch;
 
 pub use figure::{Bound, Figure, Part, Series, Target, Unit};
@@ -149,6 +156,16 @@ impl Bench {
         let floor = Arc::new(floor::measure(self, size).await?);
         floors.insert(size, Arc::clone(&floor));
         Ok(floor)
+    }
+
+    /// Drops everything the run made in Postgres, wanted or not, and stops the private one.
+    pub async fn close(self) {
+        self.server.close().await;
+    }
+
+    /// For [`load::open_loop`]: turns true at Ctrl-C.
+    pub fn cancel(&self) -> watch::Receiver<bool> {
+        self.cancel.clone()
     }
 
     /// Whether Ctrl-C was pressed.

@@ -127,6 +127,11 @@ impl Server {
         self.private.is_some()
     }
 
+    /// Bytes free where it has its data; `None`: that is not known, because it is not ours.
+    pub fn free_disk(&self) -> Option<u64> {
+        self.private.as_ref().and_then(|(private, _)| postgres::free_disk(private.data_dir()))
+    }
+
     /// A migrated database of its own.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use crate::telemetry;
 use output::Failure;
 
 pub mod account;
+mod bench;
 pub mod campaign;
 pub mod client;
 mod database;
@@ -64,6 +65,8 @@ enum Command {
     /// Keys of the HTTP API.
     #[command(subcommand)]
     Key(database::KeyCommand),
+    /// Measure the engine on this machine: throughput, reaction, restart, memory, with the floors beside them.
+    Bench(bench::Args),
     /// Run the provider's sandbox alone: a server that speaks Unipile's wire and plays the people.
     Sandbox(sandbox::Args),
 }
@@ -100,6 +103,7 @@ async fn run(command: Command, config: Config) -> Result<ExitCode, Failure> {
         Command::Account(command) => command.run().await,
         Command::Db(command) => database::run(command, config).await,
         Command::Key(command) => database::key(command, config).await,
+        Command::Bench(args) => bench::run(args, config).await,
         Command::Sandbox(args) => sandbox::run(args, config).await,
     }
 }

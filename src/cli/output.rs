@@ -167,14 +167,14 @@ pub(super) fn clean(text: &str) -> String {
 /// A table with aligned columns.
 #[derive(Debug)]
 pub(super) struct Table {
-    head: Vec<&'static str>,
+    head: Vec<String>,
     rows: Vec<Vec<(Colour, String)>>,
 }
 
 impl Table {
     /// An empty table. `head` names the columns.
-    pub(super) fn new(head: &[&'static str]) -> Self {
-        Self { head: head.to_vec(), rows: Vec::new() }
+    pub(super) fn new(head: &[&str]) -> Self {
+        Self { head: head.iter().map(|h| (*h).to_owned()).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; its texts are cleaned.
@@ -191,7 +191,7 @@ impl Table {
             }
         }
         let mut out = String::new();
-        let head: Vec<(Colour, String)> = self.head.iter().map(|h| (Colour::Bold, (*h).to_owned())).collect();
+        let head: Vec<(Colour, String)> = self.head.iter().map(|h| (Colour::Bold, h.clone())).collect();
         for row in std::iter::once(&head).chain(&self.rows) {
             let filled = row.iter().rposition(|(_, text)| !text.is_empty()).map_or(0, |last| last + 1);
             for (i, ((colour, text), width)) in row.iter().take(filled).zip(&widths).enumerate() {

@@ -111,6 +111,11 @@ pub fn running_url(data_dir: &Path) -> Option<String> {
     running::answers(port).then(|| url(data_dir, port).ok()).flatten()
 }
 
+/// Bytes that can still be written where `path` is. `None`: the system does not tell.
+pub fn free_disk(path: &Path) -> Option<u64> {
+    os::free_disk(path)
+}
+
 /// Runs the private cluster, and makes it first where there is none: half a second. One that is already running is used as
 /// it is. Blocks until it takes connections, half a minute at the longest.
 pub fn start(options: Options) -> Result<Private, Error> {

@@ -1,6 +1,8 @@
-//! Users, signals and the death of a parent: what the standard library has hardly a word for. All of the program's unsafe
+//! Users, signals, the death of a parent, and what the machine has: what the standard library has hardly a word for. All of the program's unsafe
 //! code.
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -64,6 +66,32 @@ pub(super) fn is_server(pid: i32, data: &Path) -> bool {
         (Ok(cwd), Ok(data)) => cwd == data,
         _ => true,
     }
+}
+
+/// Bytes that an ordinary user can still write where `path` is. `None`: the system does not tell.
+pub(super) fn free_disk(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: both pointers are good for the call; the second one's target is written as a whole when the answer is 0,
+    // and not read otherwise.
+    #[expect(unsafe_code, reason = "the standard library does not tell free space")]
+    let answer = unsafe {
+        if libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) != 0 {
+            return None;
+        }
+        answer.assume_init()
+    };
+    // Their types differ from system to system.
+    #[expect(clippy::useless_conversion, reason = "not everywhere")]
+    u64::try_from(answer.f_bavail).ok()?.checked_mul(u64::try_from(answer.f_frsize).ok()?)
+}
+
+/// Bytes of memory that this machine has. `None`: the system does not tell.
+pub(super) fn memory() -> Option<u64> {
+    // SAFETY: both calls take a number and answer one.
+    #[expect(unsafe_code, reason = "the standard library does not tell the size of the memory")]
+    let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    u64::try_from(pages).ok()?.checked_mul(u64::try_from(size).ok()?)
 }
 
 /// The command's process gets SIGINT (Postgres's fast shutdown) when the thread that spawned it ends.

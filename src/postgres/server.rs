@@ -18,6 +18,8 @@ use super::{POLL, START, os};
 const STOP: Duration = Duration::from_secs(20);
 /// Longest path of a Unix socket that every system takes.
 const SOCKET_PATH_MAX: usize = 100;
+/// Taken for a machine's memory when the system does not tell.
+const MEMORY_LEAST: u64 = 2 << 30;
 /// A log longer than this is set aside at the next start.
 const LOG_MAX: u64 = 8 << 20;
 
@@ -137,8 +139,13 @@ fn server_command(bin: &Path, data: &Path, user: Option<(u32, u32)>, durable: bo
         "log_timezone=UTC".to_owned(),
         "jit=off".to_owned(),
     ];
+    if durable {
+        settings.extend(sized(os::memory().unwrap_or(MEMORY_LEAST), os::free_disk(data).unwrap_or(u64::MAX)));
+    }
     let more: &[&str] = if durable {
-        &["max_connections=100", "shared_buffers=512MB", "max_wal_size=4GB", "wal_compression=on"]
+        // A checkpoint makes the next change of every page write the whole page: rare checkpoints are worth a longer
+        // recovery. Commits stay durable.
+        &["max_connections=100", "checkpoint_timeout=20min", "wal_compression=on", "synchronous_commit=on"]
     } else {
         &[
             "max_connections=300",
@@ -160,6 +167,17 @@ fn server_command(bin: &Path, data: &Path, user: Option<(u32, u32)>, durable: bo
     command.stdin(Stdio::null()).process_group(0);
     os::die_with_parent(&mut command);
     command
+}
+
+/// What depends on the machine: buffers of an eighth of the memory, and a log between two checkpoints of several gigabytes,
+/// but not more than a tenth of the disk that is free.
+fn sized(memory: u64, free: u64) -> [String; 3] {
+    let megabytes = |bytes: u64, least: u64, most: u64| (bytes >> 20).clamp(least, most);
+    [
+        format!("shared_buffers={}MB", megabytes(memory / 8, 128, 4096)),
+        format!("effective_cache_size={}MB", megabytes(memory / 2, 256, 65_536)),
+        format!("max_wal_size={}MB", megabytes(free / 10, 1024, 8192)),
+    ]
 }
 
 /// The server's log, for appending.
@@ -188,4 +206,22 @@ fn failed(data: &Path, reason: String) -> Error {
         Ok(lines[lines.len().saturating_sub(10)..].join("\n"))
     };
     Error::Start { data_dir: data.to_owned(), reason, log: tail().unwrap_or_else(|_| "(no log)".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_fit_the_machine() {
+        assert_eq!(
+            sized(24 << 30, 60 << 30),
+            ["shared_buffers=3072MB", "effective_cache_size=12288MB", "max_wal_size=6144MB"]
+        );
+        assert_eq!(
+            sized(512 << 20, 1 << 30),
+            ["shared_buffers=128MB", "effective_cache_size=256MB", "max_wal_size=1024MB"]
+        );
+        assert_eq!(sized(1 << 40, u64::MAX)[0], "shared_buffers=4096MB");
+    }
 }

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::{Error, Pool, failed};
 
+pub mod floor;
 pub mod people;
 pub mod seen;
 

@@ -102,18 +102,21 @@ const WRITE: &str = "WITH lease AS MATERIALIZED ( \
         JOIN moved m ON m.id = i.execution ON CONFLICT DO NOTHING) \
     SELECT (SELECT array_agg(id) FROM moved), (SELECT array_agg(shard) FROM lease)";
 
+/// A query that is being given a batch's parameters.
+pub(in crate::store) type BatchQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
 /// What the statement did.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(in crate::store) struct Outcome {
     /// The executions that are changed.
-    pub(super) moved: HashSet<Uuid>,
+    pub(in crate::store) moved: HashSet<Uuid>,
     /// The shards that are still ours.
     pub(super) shards: HashSet<u16>,
 }
 
 /// The arrays of a batch, ready to be sent (again).
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(in crate::store) struct Batch {
     owner: Uuid,
     incarnation: i64,
     shards: Vec<i16>,
@@ -216,7 +219,7 @@ struct Identities {
 
 impl Batch {
     /// Turns changes (at most one an execution) into arrays.
-    pub(super) fn new(lease: &LeaseView, changes: &[&Change]) -> Self {
+    pub(in crate::store) fn new(lease: &LeaseView, changes: &[&Change]) -> Self {
         let node = lease.node();
         let mut batch = Self { owner: node.id, incarnation: node.incarnation, ..Self::default() };
         let shards: BTreeMap<u16, i64> =
@@ -281,11 +284,16 @@ impl Batch {
         }
     }
 
-    /// Writes the batch and commits it.
-    pub(super) async fn run(&self, connection: &mut PgConnection) -> Result<Outcome, Error> {
-        let what = failed("writing transitions");
+    /// The statement that writes this batch; [`Batch::bind`] gives it its parameters.
+    #[expect(clippy::unused_self, reason = "which statement it is may depend on what the batch holds")]
+    pub(in crate::store) const fn statement(&self) -> &'static str {
+        WRITE
+    }
+
+    /// Binds what [`Batch::statement`] takes, `$1` first.
+    pub(in crate::store) fn bind<'q>(&'q self, query: BatchQuery<'q>) -> BatchQuery<'q> {
         let (c, t, s, f, i) = (&self.change, &self.transition, &self.send, &self.finish, &self.identity);
-        let row = sqlx::query(WRITE)
+        query
             .bind(self.owner)
             .bind(self.incarnation)
             .bind(&self.shards)
@@ -355,9 +363,13 @@ impl Batch {
             .bind(&i.kind)
             .bind(&i.value)
             .bind(&i.account)
-            .fetch_one(connection)
-            .await
-            .map_err(&what)?;
+    }
+
+    /// Writes the batch and commits it.
+    pub(in crate::store) async fn run(&self, connection: &mut PgConnection) -> Result<Outcome, Error> {
+        let what = failed("writing transitions");
+        let query = self.bind(sqlx::query(self.statement()));
+        let row = query.fetch_one(connection).await.map_err(&what)?;
         let moved: Option<Vec<Uuid>> = row.try_get(0).map_err(&what)?;
         let shards: Option<Vec<i16>> = row.try_get(1).map_err(&what)?;
         Ok(Outcome {

@@ -22,7 +22,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// a large share of a batch (measured with 8,000 executions and 15 partitions, debug build: 17,500 changes/s planned each
 /// time, 26,700 planned once; with outcomes and identities 9,400 and 15,200). What was planned while the tables were empty
 /// must still look up by key when they are not.
-const PLAN_ONCE: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
+pub(in crate::store) const PLAN_ONCE: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
     set_config('enable_seqscan', 'off', false), set_config('enable_mergejoin', 'off', false)";
 
 /// A lane's state: one connection that it keeps, and what has to wait for the next batch.

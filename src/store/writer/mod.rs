@@ -28,6 +28,9 @@ use crate::domain::trigger::Trigger;
 mod batch;
 mod lane;
 
+pub(in crate::store) use batch::Batch;
+pub(in crate::store) use lane::PLAN_ONCE;
+
 /// One durable change of an execution: one transition, or several that were decided one after the other, with everything
 /// that must be durable together with them. One row update, one commit, and a row of history a transition.
 #[derive(Clone, Debug, PartialEq, Eq)]

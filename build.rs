@@ -1,0 +1,33 @@
+//! Tells the program which commit it was built from, for the reports of `campaignd bench`; `unknown` outside of a
+//! repository.
+
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=migrations");
+    // What moves when a commit is made or another branch is checked out.
+    if let Some(directory) = ask("git", &["rev-parse", "--git-dir"]) {
+        for file in ["HEAD", "logs/HEAD"] {
+            let path = Path::new(&directory).join(file);
+            if path.exists() {
+                println!("cargo:rerun-if-changed={}", path.display());
+            }
+        }
+    }
+    let commit = ask("git", &["rev-parse", "--short=12", "HEAD"]);
+    println!("cargo:rustc-env=CAMPAIGND_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+    let rustc = std::env::var("RUSTC").ok().and_then(|rustc| ask(&rustc, &["--version"]));
+    println!("cargo:rustc-env=CAMPAIGND_RUSTC={}", rustc.as_deref().unwrap_or("unknown"));
+    let profile = std::env::var("PROFILE").unwrap_or_else(|_| "unknown".to_owned());
+    println!("cargo:rustc-env=CAMPAIGND_PROFILE={profile}");
+}
+
+/// The first line a program answers, if it answers.
+fn ask(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let line = text.lines().next()?.trim().to_owned();
+    (output.status.success() && !line.is_empty()).then_some(line)
+}
