@@ -173,11 +173,6 @@ impl Bench {
         *self.cancel.borrow()
     }
 
-    /// Turns true at Ctrl-C.
-    pub fn cancel(&self) -> watch::Receiver<bool> {
-        self.cancel.clone()
-    }
-
     /// For loops: an error once Ctrl-C was pressed.
     ///
     /// # Errors

@@ -41,10 +41,12 @@ pub(super) fn patience(prospects: u64) -> Duration {
     Duration::from_secs(60 + prospects / 2_000)
 }
 
-/// An engine in this process.
+/// An engine in this process. One that is dropped instead of being stopped stops by itself, some time later.
 pub(super) struct Rig {
     engine: Pool,
-    runtime: Runtime,
+    /// Taken when it is stopped.
+    runtime: Option<Runtime>,
+    handle: Handle,
     upkeep: AbortHandle,
     /// From `runtime::start` being called.
     started: Instant,
@@ -74,12 +76,13 @@ impl Rig {
                 metrics.upkeep();
             }
         });
-        Ok(Self { engine, runtime, upkeep: upkeep.abort_handle(), started })
+        let handle = runtime.handle();
+        Ok(Self { engine, runtime: Some(runtime), handle, upkeep: upkeep.abort_handle(), started })
     }
 
     /// The engine.
     pub(super) fn handle(&self) -> Handle {
-        self.runtime.handle()
+        self.handle.clone()
     }
 
     /// Waits until everything has been read back and everybody is resident or parked, and answers how long that took from
@@ -108,13 +111,28 @@ impl Rig {
     }
 
     /// Lets what is in flight end, and stops.
-    pub(super) async fn stop(self) {
-        self.upkeep.abort();
-        if !self.runtime.shutdown().await {
-            tracing::warn!("the engine was stopped with work in flight");
+    pub(super) async fn stop(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            stop(runtime, self.engine.clone()).await;
         }
-        self.engine.close().await;
     }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.upkeep.abort();
+        if let Some(runtime) = self.runtime.take() {
+            // The part has failed: the next one must not find this engine at work.
+            tokio::spawn(stop(runtime, self.engine.clone()));
+        }
+    }
+}
+
+async fn stop(runtime: Runtime, engine: Pool) {
+    if !runtime.shutdown().await {
+        tracing::warn!("the engine was stopped with work in flight");
+    }
+    engine.close().await;
 }
 
 /// What `/readyz` answers.

@@ -24,14 +24,13 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     let mut part = Part::new("wal", size);
     let lasts = Duration::from_secs(LASTS_MAX.min(bench.settings().seconds));
     for indexed in [true, false] {
+        let (shipped, pending) = pending(bench, size, indexed).await?;
         let scratch = bench.scratch("wal").await?;
-        let shipped = (seen::due_indexes(&scratch.pool).await? > 0) == indexed;
         if !shipped {
             seen::index_due_times(&scratch.pool, indexed).await?;
         }
         let shape = if indexed { "with an index on due times" } else { "without" };
         let ours = if shipped { " (ships)" } else { "" };
-        let pending = pending(bench, size, indexed).await?;
         let seen = flow::measure(bench, &scratch, size, lasts).await?;
 
         let wal = Figure::new(format!("WAL a transition, {shape}{ours}"), seen.wal_per_transition, Unit::Bytes)
@@ -59,9 +58,11 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     Ok(part)
 }
 
-/// How long other programs wait for the next ten, before anything else runs: a tenth of the rows is due.
-async fn pending(bench: &Bench, size: u64, indexed: bool) -> Result<Latencies, Error> {
+/// Whether this is the shape that ships, and how long other programs wait for the next ten, before anything else runs: a
+/// tenth of the rows is due.
+async fn pending(bench: &Bench, size: u64, indexed: bool) -> Result<(bool, Latencies), Error> {
     let scratch = bench.scratch("pending").await?;
+    let shipped = (seen::due_indexes(&scratch.pool).await? > 0) == indexed;
     seen::index_due_times(&scratch.pool, indexed).await?;
     let now = Clock::System.now();
     let accounts = people::accounts_for(bench, size);
@@ -79,5 +80,5 @@ async fn pending(bench: &Bench, size: u64, indexed: bool) -> Result<Latencies, E
             return Err(Error::Refused("get_next_pending_executions found nothing among due executions".to_owned()));
         }
     }
-    Ok(latencies)
+    Ok((shipped, latencies))
 }
