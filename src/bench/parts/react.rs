@@ -138,7 +138,7 @@ async fn inside(bench: &Bench, size: u64) -> Result<Part, Error> {
 
 /// Sets what a figure has to reach: a multiple of the floor's median commit of one row.
 fn bound(part: &mut Part, name: &str, times: f64, floor: &Floor) {
-    let commit = floor.commit_1(50.0).map(|d| d.as_secs_f64());
+    let commit = floor.commit_1(50.0);
     if let Some(figure) = part.figure_mut(name) {
         *figure = figure.clone().at_most_times(times, commit, "the median one-row commit");
     }
