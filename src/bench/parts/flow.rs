@@ -90,7 +90,7 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     part.series.push(seen.series);
     part.notes.push(format!(
         "{size} prospects, all due at once, {} accounts; checked afterwards: nobody contacted twice, every history whole",
-        people::many_accounts_for(bench, size)
+        people::many_accounts(bench, size)
     ));
     Ok(part)
 }
@@ -98,7 +98,7 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
 /// Lets a crowd of `size` loose on a scratch database for at most `lasts`.
 pub(super) async fn measure(bench: &Bench, scratch: &Scratch, size: u64, lasts: Duration) -> Result<Seen, Error> {
     let now = Clock::System.now();
-    let accounts = people::many_accounts_for(bench, size);
+    let accounts = people::many_accounts(bench, size);
     let stage = Stage::set(&scratch.pool, &people::seed_flow(DELAY), desk::NAME, accounts, now).await?;
     people::enrol(bench, &scratch.pool, &stage, &stage.due(now), 0, size).await?;
     let ids: Arc<[ExecutionId]> = crowd::executions(&scratch.pool, 0, signed(size)).await?.into();

@@ -101,7 +101,7 @@ pub(super) async fn ledger(sandbox: &Sandboxed) -> Result<Vec<Contact>, Error> {
 pub(super) async fn measure(bench: &Bench, size: u64, part: &mut Part) -> Result<(), Error> {
     let scratch = bench.scratch("http").await?;
     let now = Clock::System.now();
-    let accounts = people::many_accounts_for(bench, size);
+    let accounts = people::many_accounts(bench, size);
     let sandbox = Sandboxed::start(accounts).await?;
     let stage = Arc::new(Stage::set(&scratch.pool, &people::seed_flow("48h"), PROVIDER, accounts, now).await?);
     let template = stage.waiting(now + FAR, people::spread(Duration::from_secs(3600), size))?;

@@ -40,7 +40,7 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     let (resident, enrolled) = ((size / RESIDENT_SHARE).max(1), size * TIMES);
     let scratch = bench.scratch("park").await?;
     let now = Clock::System.now();
-    let accounts = people::accounts_for(bench, enrolled);
+    let accounts = bench.settings().accounts(enrolled);
     let stage = Stage::set(&scratch.pool, &people::seed_flow("48h"), desk::NAME, accounts, now).await?;
     let template = stage.waiting(now + FAR, people::spread(Duration::from_secs(3600), enrolled))?;
     people::enrol(bench, &scratch.pool, &stage, &template, 0, resident).await?;

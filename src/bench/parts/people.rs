@@ -24,10 +24,7 @@ use crate::service::DEFAULT_WORKSPACE;
 use crate::store::bench::people::{self, Cast, Laid, NewAccount, Template};
 use crate::store::{Pool, campaign};
 
-/// Accounts where the settings do not say: one for so many prospects, within these bounds.
-const PROSPECTS_AN_ACCOUNT: u64 = 250;
-const ACCOUNTS_MIN: u32 = 16;
-const ACCOUNTS_MAX: u32 = 4096;
+/// Where sends are measured there are at least so many accounts, so that none of them is the queue.
 const ACCOUNTS_MANY: u32 = 1023;
 /// People made by one statement.
 const PORTION: i64 = 10_000;
@@ -53,16 +50,10 @@ pub(super) fn seed_flow(delay: &str) -> Value {
     })
 }
 
-/// How many accounts a part at this size gets: what was asked for, else one for every 250 prospects.
-pub(super) fn accounts_for(bench: &Bench, prospects: u64) -> u32 {
-    bench.settings().accounts.unwrap_or_else(|| {
-        u32::try_from(prospects / PROSPECTS_AN_ACCOUNT).unwrap_or(ACCOUNTS_MAX).clamp(ACCOUNTS_MIN, ACCOUNTS_MAX)
-    })
-}
-
-/// The same where the sends themselves are measured: at least a thousand, so that no account is the queue.
-pub(super) fn many_accounts_for(bench: &Bench, prospects: u64) -> u32 {
-    bench.settings().accounts.unwrap_or_else(|| accounts_for(bench, prospects).max(ACCOUNTS_MANY))
+/// Accounts where the sends themselves are measured: what was asked for, else at least a thousand.
+pub(super) fn many_accounts(bench: &Bench, prospects: u64) -> u32 {
+    let settings = bench.settings();
+    settings.accounts.unwrap_or_else(|| settings.accounts(prospects).max(ACCOUNTS_MANY))
 }
 
 /// A campaign that runs, and the accounts it sends through.

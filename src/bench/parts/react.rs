@@ -47,7 +47,7 @@ async fn inside(bench: &Bench, size: u64) -> Result<Part, Error> {
     let floor = bench.floor(size).await?;
     let scratch = bench.scratch("react").await?;
     let now = Clock::System.now();
-    let accounts = people::many_accounts_for(bench, size);
+    let accounts = people::many_accounts(bench, size);
     let stage = Stage::set(&scratch.pool, &people::seed_flow("48h"), desk::NAME, accounts, now).await?;
     let template = stage.waiting(now + FAR, people::spread(Duration::from_secs(3600), size))?;
     people::enrol(bench, &scratch.pool, &stage, &template, 0, size).await?;

@@ -32,7 +32,7 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     let floor = bench.floor(size).await?;
     let scratch = bench.scratch("rehydrate").await?;
     let now = Clock::System.now();
-    let accounts = people::accounts_for(bench, size);
+    let accounts = bench.settings().accounts(size);
     let sandbox = Sandboxed::start(accounts).await?;
     let flow = people::seed_flow("48h");
     let stage = Stage::set(&scratch.pool, &flow, super::http::PROVIDER, accounts, now).await?;

@@ -26,7 +26,7 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     let scratch = bench.scratch("spawn").await?;
     let now = Clock::System.now();
     let flow = people::seed_flow("48h");
-    let stage = Stage::set(&scratch.pool, &flow, desk::NAME, people::accounts_for(bench, size), now).await?;
+    let stage = Stage::set(&scratch.pool, &flow, desk::NAME, bench.settings().accounts(size), now).await?;
     let empty = memory(bench, &scratch, 0).await?;
     let hour = Duration::from_secs(3600);
     let template = stage.waiting(now + FAR, people::spread(hour, size))?;

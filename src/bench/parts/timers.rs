@@ -32,8 +32,8 @@ const IDLE_MAX: f64 = 0.03;
 const READ_BACK: u64 = 25_000;
 /// Start of the engine at any size.
 const START: Duration = Duration::from_secs(4);
-/// How long nothing is due while the idle process is looked at.
-const IDLE: Duration = Duration::from_secs(12);
+/// How many seconds, at most, nothing is due while the idle process is looked at.
+const IDLE_LASTS_MAX: u64 = 12;
 /// The looks of the others come up far from here, and again after an hour those that were due.
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
@@ -42,7 +42,7 @@ const FAR: Duration = Duration::from_secs(24 * 3600);
 pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     let scratch = bench.scratch("timers").await?;
     let now = Clock::System.now();
-    let accounts = people::accounts_for(bench, size);
+    let accounts = bench.settings().accounts(size);
     let stage = Stage::set(&scratch.pool, &people::seed_flow("48h"), desk::NAME, accounts, now).await?;
     let seconds = LASTS_MAX.min(bench.settings().seconds);
     let due = (RATE * seconds).min(size);
@@ -123,8 +123,9 @@ async fn measure(
     // What the last ones wrote is on its way.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let wal = rows::wal(pool).await?.since(before);
+    let idle = Duration::from_secs(IDLE_LASTS_MAX.min(bench.settings().seconds));
     let _progress = bench.progress("idle", 1);
-    Ok((skipped, cpu_share(bench, &Process::own(), IDLE).await?, wal))
+    Ok((skipped, cpu_share(bench, &Process::own(), idle).await?, wal))
 }
 
 /// Looks at every step that time asks for.

@@ -31,7 +31,7 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     let scratch = bench.scratch("upload").await?;
     let now = Clock::System.now();
     let flow = people::seed_flow("48h");
-    Stage::set(&scratch.pool, &flow, desk::NAME, people::accounts_for(bench, size), now).await?;
+    Stage::set(&scratch.pool, &flow, desk::NAME, bench.settings().accounts(size), now).await?;
     // A draft, as uploads are made: nothing of it runs yet.
     let campaign = campaign::create(&scratch.pool, DEFAULT_WORKSPACE, "upload", &flow, None, now).await?;
     let key = api_key::create(&scratch.pool, DEFAULT_WORKSPACE, "bench", now).await?.reveal();

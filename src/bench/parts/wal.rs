@@ -65,7 +65,7 @@ async fn pending(bench: &Bench, size: u64, indexed: bool) -> Result<(bool, Laten
     let shipped = (seen::due_indexes(&scratch.pool).await? > 0) == indexed;
     seen::index_due_times(&scratch.pool, indexed).await?;
     let now = Clock::System.now();
-    let accounts = people::accounts_for(bench, size);
+    let accounts = bench.settings().accounts(size);
     let stage = Stage::set(&scratch.pool, &people::seed_flow("48h"), desk::NAME, accounts, now).await?;
     let due = (size / 10).max(1);
     people::enrol(bench, &scratch.pool, &stage, &stage.due(now + Duration::from_secs(24 * 3600)), due, size).await?;
