@@ -5,6 +5,7 @@ mod adopted;
 mod api;
 mod arrivals;
 mod bench;
+mod backlog;
 mod claim;
 mod client;
 mod crash;
