@@ -21,7 +21,7 @@ use crate::store::lease::{self, Lease, LeaseView};
 use crate::store::writer;
 use crate::store::{Pool, campaign};
 
-/// How long one-row commits are measured.
+/// How long one-row commits are measured at most.
 const COMMITS: Duration = Duration::from_secs(6);
 /// Batches of one client at batch 512, and at most.
 const FULL_BATCHES: usize = 150;
@@ -166,7 +166,7 @@ async fn commits(bench: &Bench, pgbench: &Pgbench, scratch: &Scratch, size: u64)
         url: &scratch.url,
         script: laid::ONE_ROW,
         clients: 1,
-        length: Length::Time(COMMITS),
+        length: Length::Time(COMMITS.min(bench.settings().sustained())),
         variables: &[("rows", size.to_string())],
         options: laid::LANE_OPTIONS,
     };
