@@ -242,15 +242,25 @@ impl Execution {
     /// The wake-up that the timer wheel has to hold: the earlier of the due time and the next check; `None` while
     /// executing, paused or final.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        match self.status {
-            // Not before the send that was skipped over has an outcome: at most one send is open.
-            Status::Pending if self.open_send.is_some() => None,
-            Status::Pending => self.next_execution_at,
-            Status::WaitingTrigger => match (self.next_execution_at, self.next_check_at) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            },
-            Status::Executing | Status::Completed | Status::Failed | Status::Paused => None,
-        }
+        wake_of(self.status, self.open_send, self.next_execution_at, self.next_check_at)
+    }
+}
+
+/// [`Execution::wake_at`], for who has only these columns of it.
+pub fn wake_of(
+    status: Status,
+    open_send: Option<SendId>,
+    next_execution_at: Option<Timestamp>,
+    next_check_at: Option<Timestamp>,
+) -> Option<Timestamp> {
+    match status {
+        // Not before the send that was skipped over has an outcome: at most one send is open.
+        Status::Pending if open_send.is_some() => None,
+        Status::Pending => next_execution_at,
+        Status::WaitingTrigger => match (next_execution_at, next_check_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        },
+        Status::Executing | Status::Completed | Status::Failed | Status::Paused => None,
     }
 }

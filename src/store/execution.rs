@@ -1,24 +1,29 @@
-//! Reading executions: by id, all open ones at a start, and the ones other programs have just inserted.
+//! Reading executions: by id, all open ones at a start (`scan`), and the ones other programs have just inserted
+//! (`arrivals`).
 //!
 //! Owns the reads of `campaign_prospect_execution_state` and `execution_arrivals`. Every change of an execution goes
 //! through [`super::writer`] instead; the one exception here is [`mark_unrunnable`], which leaves a note for people on a
 //! row that no actor can be made of. Called by `runtime`.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use sqlx::Row as _;
-use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
+use sqlx::postgres::PgRow;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::lease::LeaseView;
 use super::row::{Columns, select_execution};
 use super::{Error, Pool, clean, failed};
 use crate::domain::execution::Execution;
 use crate::domain::id::{CampaignId, ExecutionId, ProspectId, WorkspaceId};
 use crate::domain::time::Timestamp;
+
+mod arrivals;
+mod scan;
+
+pub use arrivals::{ARRIVALS_CHANNEL, Arrivals, arrivals, forget_arrivals, listen};
+pub use scan::{Asleep, Scan};
 
 const LOAD: &str = select_execution!("WHERE s.id = ANY($1)");
 const STREAM_OPEN: &str =
@@ -30,11 +35,11 @@ const OPEN_OF_CAMPAIGN: &str = "SELECT s.id FROM campaign_prospect_execution_sta
 const OF_PROSPECT: &str = "SELECT s.id FROM campaign_prospect_execution_state s \
     JOIN campaign_prospects p ON p.id = s.prospect_id AND p.campaign_id = s.campaign_id \
     JOIN campaigns c ON c.id = s.campaign_id WHERE p.id = $2 AND c.workspace_id = $1";
-const ARRIVALS: &str = "SELECT a.execution_id FROM execution_arrivals a \
-    JOIN shard_lease l ON l.shard = campaignd_shard(a.execution_id) AND l.owner = $2 AND l.incarnation = $3 \
-    ORDER BY a.arrived_at LIMIT $1";
-const FORGET_ARRIVALS: &str = "DELETE FROM execution_arrivals a USING shard_lease l \
-    WHERE a.execution_id = ANY($1) AND l.shard = campaignd_shard(a.execution_id) AND l.owner = $2 AND l.incarnation = $3";
+/// The time is the one of `Execution::wake_at`.
+const OVERDUE: &str = "SELECT s.id FROM campaign_prospect_execution_state s \
+    WHERE s.status IN ('pending', 'waiting_trigger') AND (s.status = 'waiting_trigger' OR s.open_send IS NULL) \
+    AND least(s.next_execution_at, CASE WHEN s.status = 'waiting_trigger' THEN s.next_check_at END) <= $1 \
+    ORDER BY least(s.next_execution_at, CASE WHEN s.status = 'waiting_trigger' THEN s.next_check_at END), s.id LIMIT $2";
 const MARK_UNRUNNABLE: &str = "UPDATE campaign_prospect_execution_state s SET last_error = m.reason \
     FROM unnest($1::uuid[], $2::text[]) AS m(id, reason) \
     WHERE s.id = m.id AND s.last_error IS DISTINCT FROM m.reason";
@@ -185,35 +190,19 @@ pub async fn of_prospect(
     Ok(id.map(ExecutionId))
 }
 
-/// Up to `limit` executions that were inserted and not handed over yet, of the shards that this node owns, oldest first.
+/// Up to `limit` executions whose wake-up has passed by `now`, oldest first, whatever their campaign's status. One pass over
+/// the table: no index is kept on times, because each transition would have to write it.
 ///
 /// # Errors
 /// When Postgres cannot be asked.
-pub async fn arrivals(pool: &Pool, lease: &LeaseView, limit: i64) -> Result<Vec<ExecutionId>, Error> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(ARRIVALS)
-        .bind(limit)
-        .bind(lease.node().id)
-        .bind(lease.node().incarnation)
-        .fetch_all(pool)
-        .await
-        .map_err(failed("reading arrivals"))?;
+pub async fn overdue(pool: &Pool, now: Timestamp, limit: i64) -> Result<Vec<ExecutionId>, Error> {
+    let what = failed("reading what is overdue");
+    let mut transaction = pool.begin().await.map_err(&what)?;
+    sqlx::query(NO_TIMEOUT).execute(&mut *transaction).await.map_err(&what)?;
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar(OVERDUE).bind(now.to_utc()).bind(limit).fetch_all(&mut *transaction).await.map_err(&what)?;
+    transaction.rollback().await.map_err(&what)?;
     Ok(ids.into_iter().map(ExecutionId).collect())
-}
-
-/// Strikes arrivals off that have been handed over. In this order: one that is handed over twice changes nothing, one
-/// that is struck off first could be lost with the answer. Does nothing for shards that belong to another node now.
-///
-/// # Errors
-/// When Postgres cannot be asked: they are read again.
-pub async fn forget_arrivals(pool: &Pool, lease: &LeaseView, ids: &[ExecutionId]) -> Result<(), Error> {
-    sqlx::query(FORGET_ARRIVALS)
-        .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
-        .bind(lease.node().id)
-        .bind(lease.node().incarnation)
-        .execute(pool)
-        .await
-        .map_err(failed("striking arrivals off"))
-        .map(drop)
 }
 
 /// Leaves a note (`last_error`) on rows that no actor can be made of, and on those only that do not have it yet. Nothing
@@ -232,90 +221,4 @@ pub async fn mark_unrunnable(pool: &Pool, rows: &[(ExecutionId, String)]) -> Res
         .await
         .map_err(failed("marking executions that cannot run"))?;
     Ok(done.rows_affected())
-}
-
-/// The channel on which Postgres says that rows have arrived.
-pub const ARRIVALS_CHANNEL: &str = "campaignd_arrivals";
-
-/// Longest pause between two tries to listen again.
-const RELISTEN_MAX: Duration = Duration::from_secs(5);
-
-/// Hears when executions arrive. A hint only: poll as well.
-pub struct Arrivals {
-    pool: Pool,
-    listener: Option<PgListener>,
-    /// Tries in a row that failed.
-    failures: u32,
-}
-
-impl std::fmt::Debug for Arrivals {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Arrivals").field("listening", &self.listener.is_some()).finish_non_exhaustive()
-    }
-}
-
-/// Starts listening, on a connection of its own (not one of the pool's).
-///
-/// # Errors
-/// When Postgres cannot be reached now.
-pub async fn listen(pool: &Pool) -> Result<Arrivals, Error> {
-    let mut arrivals = Arrivals { pool: pool.clone(), listener: None, failures: 0 };
-    arrivals.listener = Some(arrivals.open().await?);
-    Ok(arrivals)
-}
-
-impl Arrivals {
-    async fn open(&self) -> Result<PgListener, Error> {
-        let what = "listening for arrivals";
-        let own = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(super::ACQUIRE_TIMEOUT)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .connect_lazy_with(self.pool.connect_options().as_ref().clone());
-        let mut listener = PgListener::connect_with(&own).await.map_err(failed(what))?;
-        listener.listen(ARRIVALS_CHANNEL).await.map_err(failed(what))?;
-        Ok(listener)
-    }
-
-    /// Returns when rows may have arrived: on a notification, and once after every reconnection, because what was
-    /// notified in between is gone. Reconnects by itself, with a growing pause; cancel-safe.
-    ///
-    /// # Errors
-    /// Only when the pool was closed: there is nothing to wait for any more.
-    pub async fn recv(&mut self) -> Result<(), Error> {
-        loop {
-            if self.pool.is_closed() {
-                return Err(Error::from_sqlx("listening for arrivals", sqlx::Error::PoolClosed));
-            }
-            let Some(listener) = &mut self.listener else {
-                let pause = Duration::from_millis(100).saturating_mul(1 << self.failures.min(6));
-                tokio::time::sleep(pause.min(RELISTEN_MAX)).await;
-                match self.open().await {
-                    Ok(listener) => {
-                        self.listener = Some(listener);
-                        self.failures = 0;
-                        return Ok(());
-                    }
-                    Err(error) => {
-                        self.failures = self.failures.saturating_add(1);
-                        tracing::warn!(%error, "cannot listen for arrivals; the poll goes on");
-                    }
-                }
-                continue;
-            };
-            match listener.try_recv().await {
-                // None: the connection was lost, and by now it listens again.
-                Ok(Some(_) | None) => {
-                    // A burst of notifications is one hint.
-                    while listener.next_buffered().is_some() {}
-                    return Ok(());
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "lost the connection that listens for arrivals");
-                    self.listener = None;
-                }
-            }
-        }
-    }
 }

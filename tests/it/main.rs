@@ -20,6 +20,7 @@ mod postgres;
 mod reads;
 mod recovery;
 mod sandbox;
+mod scan;
 mod shutdown;
 mod storm;
 mod tidy;

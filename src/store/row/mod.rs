@@ -17,34 +17,34 @@ use crate::domain::flow::MAX_CHECKS_DEFAULT;
 use crate::domain::id::{CampaignId, ExecutionId, ProspectId, SendId, WorkspaceId};
 use crate::domain::time::Timestamp;
 
+mod moment;
 mod state;
 #[cfg(test)]
 mod tests;
 mod transition;
 
+pub(crate) use moment::Moment;
 use state::{accounts, accounts_json, email, email_json, linkedin, linkedin_json, whatsapp, whatsapp_json};
 pub use transition::{receipt_json, trigger, trigger_detail};
 
-/// What a read of an execution selects, from `campaign_prospect_execution_state s LEFT JOIN campaigns c`, in the order
-/// that [`Columns::from_row`] reads. Rows of other programs have neither workspace nor flow version: the campaign's count.
+/// What a read of an execution selects, from `campaign_prospect_execution_state s`, in the order that
+/// [`Columns::from_row`] reads. Rows of other programs have neither workspace nor flow version: the campaign's count, and
+/// only for them is it asked.
 macro_rules! select_execution {
     ($tail:literal) => {
         concat!(
-            "SELECT s.id, coalesce(s.workspace_id, c.workspace_id), s.campaign_id, s.prospect_id, ",
-            "coalesce(s.flow_version, c.flow_version), s.status, s.paused_status, s.current_step, ",
+            "SELECT s.id, ",
+            "coalesce(s.workspace_id, (SELECT c.workspace_id FROM campaigns c WHERE c.id = s.campaign_id)), ",
+            "s.campaign_id, s.prospect_id, ",
+            "coalesce(s.flow_version, (SELECT c.flow_version FROM campaigns c WHERE c.id = s.campaign_id)), ",
+            "s.status, s.paused_status, s.current_step, ",
             "s.completed_steps, s.failed_steps, s.skipped_steps, ",
             "s.linkedin_state, s.email_state, s.whatsapp_state, ",
             "s.waiting_for_trigger, s.trigger_check_count, s.trigger_max_checks, ",
-            "CASE WHEN s.next_check_at BETWEEN '0001-01-01' AND '9999-12-31' THEN s.next_check_at END, ",
-            "CASE WHEN s.last_executed_at BETWEEN '0001-01-01' AND '9999-12-31' THEN s.last_executed_at END, ",
-            "CASE WHEN s.next_execution_at BETWEEN '0001-01-01' AND '9999-12-31' THEN s.next_execution_at END, ",
+            "s.next_check_at, s.last_executed_at, s.next_execution_at, ",
             "s.last_error, s.error_count, s.exit_reason, ",
-            "s.version, s.attempt, s.send_sequence, s.open_send, s.channel_accounts, ",
-            // Postgres knows times that a program cannot hold: infinity, and years beyond its calendar.
-            "coalesce(s.next_check_at NOT BETWEEN '0001-01-01' AND '9999-12-31', false) ",
-            "OR coalesce(s.last_executed_at NOT BETWEEN '0001-01-01' AND '9999-12-31', false) ",
-            "OR coalesce(s.next_execution_at NOT BETWEEN '0001-01-01' AND '9999-12-31', false) ",
-            "FROM campaign_prospect_execution_state s LEFT JOIN campaigns c ON c.id = s.campaign_id ",
+            "s.version, s.attempt, s.send_sequence, s.open_send, s.channel_accounts ",
+            "FROM campaign_prospect_execution_state s ",
             $tail
         )
     };
@@ -117,6 +117,14 @@ pub struct Columns {
 impl Columns {
     /// Takes the columns out of a row that was read with `select_execution!`.
     pub(crate) fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let mut endless = false;
+        let mut time = |column: usize| {
+            row.try_get::<Option<Moment>, _>(column).map(|moment| {
+                endless |= moment == Some(Moment(None));
+                moment.and_then(|m| m.0).map(Timestamp::to_utc)
+            })
+        };
+        let (next_check_at, last_executed_at, next_execution_at) = (time(17)?, time(18)?, time(19)?);
         Ok(Self {
             id: row.try_get(0)?,
             workspace_id: row.try_get(1)?,
@@ -135,9 +143,9 @@ impl Columns {
             waiting_for_trigger: row.try_get(14)?,
             trigger_check_count: row.try_get(15)?,
             trigger_max_checks: row.try_get(16)?,
-            next_check_at: row.try_get(17)?,
-            last_executed_at: row.try_get(18)?,
-            next_execution_at: row.try_get(19)?,
+            next_check_at,
+            last_executed_at,
+            next_execution_at,
             last_error: row.try_get(20)?,
             error_count: row.try_get(21)?,
             exit_reason: row.try_get(22)?,
@@ -146,7 +154,7 @@ impl Columns {
             send_sequence: row.try_get(25)?,
             open_send: row.try_get(26)?,
             channel_accounts: row.try_get(27)?,
-            endless: row.try_get(28)?,
+            endless,
         })
     }
 

@@ -1,8 +1,4 @@
-//! The statement of a batch, and the arrays it is given.
-//!
-//! One autocommit statement, so that a batch costs one round trip and one commit:
-//! `lease` (the fence) -> `moved` (the executions, guarded by version) -> everything that hangs on a moved execution.
-//! Every part joins `moved`: what did not move leaves nothing behind.
+//! The arrays of a batch, and which statement they are given to.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::Change;
+use super::{Change, statement};
 use crate::domain::send::{Receipt, SendStatus};
 use crate::store::identity::IdentityKind;
 use crate::store::lease::LeaseView;
@@ -19,88 +15,6 @@ use crate::store::{Error, clean, failed, int, json_text, shard_column};
 
 /// Longest identity that is stored: an index entry must stay below a third of a page, and no provider's id comes near.
 const IDENTITY_MAX: usize = 1000;
-
-// Arrays of arrays do not exist in Postgres, and jsonb arrays cost as much as text: both travel as text and are cast.
-const WRITE: &str = "WITH lease AS MATERIALIZED ( \
-        SELECT l.shard, l.epoch FROM shard_lease l \
-        JOIN unnest($3::smallint[], $4::bigint[]) AS w(shard, epoch) ON w.shard = l.shard \
-        WHERE l.owner = $1 AND l.incarnation = $2 AND l.epoch = w.epoch ORDER BY l.shard FOR SHARE OF l), \
-    change AS MATERIALIZED ( \
-        SELECT * FROM unnest($5::uuid[], $6::bigint[], $7::smallint[], $8::uuid[], $9::integer[], $10::text[], \
-            $11::text[], $12::integer[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], \
-            $19::text[], $20::integer[], $21::integer[], $22::timestamptz[], $23::timestamptz[], $24::timestamptz[], \
-            $25::text[], $26::integer[], $27::text[], $28::integer[], $29::integer[], $30::uuid[], $31::text[], \
-            $32::text[], $33::timestamptz[], $34::integer[]) \
-        AS c(id, version, shard, workspace_id, flow_version, status, paused_status, current_step, completed, failed, \
-            skipped, linkedin, email, whatsapp, waiting, checks, checks_max, next_check_at, last_executed_at, \
-            next_execution_at, last_error, error_count, exit_reason, attempt, send_sequence, open_send, accounts, \
-            step_id, at, moves)), \
-    moved AS ( \
-        UPDATE campaign_prospect_execution_state s SET version = c.version, lease_epoch = f.epoch, updated_at = c.at, \
-            workspace_id = c.workspace_id, flow_version = c.flow_version, status = c.status, \
-            paused_status = c.paused_status, current_step = c.current_step, step_id = c.step_id, \
-            completed_steps = c.completed::integer[], failed_steps = c.failed::integer[], \
-            skipped_steps = c.skipped::integer[], linkedin_state = c.linkedin::jsonb, email_state = c.email::jsonb, \
-            whatsapp_state = c.whatsapp::jsonb, waiting_for_trigger = c.waiting, trigger_check_count = c.checks, \
-            trigger_max_checks = c.checks_max, next_check_at = c.next_check_at, \
-            last_executed_at = c.last_executed_at, next_execution_at = c.next_execution_at, \
-            last_error = c.last_error, error_count = c.error_count, exit_reason = c.exit_reason, \
-            attempt = c.attempt, send_sequence = c.send_sequence, open_send = c.open_send, \
-            channel_accounts = c.accounts::jsonb \
-        FROM change c JOIN lease f ON f.shard = c.shard \
-        WHERE s.id = c.id AND s.version = c.version - c.moves \
-        RETURNING s.id, s.workspace_id, s.campaign_id, s.prospect_id, s.flow_version, c.shard, f.epoch, c.at), \
-    history AS ( \
-        INSERT INTO transitions (workspace_id, execution_id, version, at, flow_version, trigger, detail, from_status, \
-            to_status, from_step, to_step, shard, lease_epoch) \
-        SELECT m.workspace_id, m.id, h.version, m.at, m.flow_version, h.trigger, h.detail::jsonb, h.from_status, \
-            h.to_status, h.from_step, h.to_step, m.shard, m.epoch \
-        FROM unnest($35::uuid[], $36::bigint[], $37::text[], $38::text[], $39::text[], $40::text[], $41::integer[], \
-            $42::integer[]) AS h(execution, version, trigger, detail, from_status, to_status, from_step, to_step) \
-        JOIN moved m ON m.id = h.execution), \
-    decided AS ( \
-        INSERT INTO sends (workspace_id, id, created_at, execution_id, shard, prospect_id, campaign_id, flow_version, \
-            step, step_id, action, channel, attempt, account_id, account_shard, status) \
-        SELECT m.workspace_id, n.id, n.created_at, m.id, m.shard, m.prospect_id, m.campaign_id, m.flow_version, \
-            n.step, n.step_id, n.action, n.channel, n.attempt, n.account_id, n.account_shard, n.status \
-        FROM unnest($43::uuid[], $44::uuid[], $45::timestamptz[], $46::integer[], $47::text[], $48::text[], $49::text[], \
-            $50::integer[], $51::uuid[], $52::smallint[], $53::text[]) \
-            AS n(execution, id, created_at, step, step_id, action, channel, attempt, account_id, account_shard, status) \
-        JOIN moved m ON m.id = n.execution), \
-    cancelled AS ( \
-        UPDATE sends s SET status = 'cancelled', finished_at = m.at \
-        FROM unnest($54::uuid[], $55::uuid[]) AS x(execution, id) JOIN moved m ON m.id = x.execution \
-        WHERE s.workspace_id = m.workspace_id AND s.id = x.id AND s.execution_id = m.id AND s.status = 'pending'), \
-    ended AS MATERIALIZED ( \
-        SELECT f.*, m.workspace_id, m.at FROM unnest($56::uuid[], $57::uuid[], $58::text[], $59::boolean[], $60::text[], \
-            $61::text[], $62::text[], $63::uuid[], $64::timestamptz[], $65::boolean[]) \
-            AS f(execution, id, status, parked, class, error, receipt, account_id, rest_until, open_gate) \
-        JOIN moved m ON m.id = f.execution), \
-    finished AS ( \
-        UPDATE sends s SET status = f.status, \
-            finished_at = CASE WHEN f.status IN ('sent', 'failed') THEN f.at END, \
-            parked_at = CASE WHEN f.parked THEN f.at WHEN f.status = 'unknown' THEN s.parked_at END, \
-            settle_count = CASE WHEN f.status = 'pending' THEN 0 ELSE s.settle_count END, \
-            failure_class = f.class, error = f.error, receipt = coalesce(f.receipt::jsonb, s.receipt) \
-        FROM ended f \
-        WHERE s.workspace_id = f.workspace_id AND s.id = f.id AND s.execution_id = f.execution \
-        AND s.status IN ('pending', 'dispatching', 'unknown')), \
-    gates AS MATERIALIZED ( \
-        SELECT f.workspace_id, f.account_id, array_agg(f.id) FILTER (WHERE f.open_gate) AS opened, \
-            max(f.rest_until) AS rest_until \
-        FROM ended f WHERE f.account_id IS NOT NULL AND (f.open_gate OR f.rest_until IS NOT NULL) GROUP BY 1, 2), \
-    opened AS ( \
-        UPDATE account_gate g SET \
-            in_flight = CASE WHEN g.in_flight = ANY(x.opened) THEN NULL ELSE g.in_flight END, \
-            in_flight_since = CASE WHEN g.in_flight = ANY(x.opened) THEN NULL ELSE g.in_flight_since END, \
-            next_send_at = greatest(g.next_send_at, x.rest_until) \
-        FROM gates x WHERE g.workspace_id = x.workspace_id AND g.account_id = x.account_id), \
-    learnt AS ( \
-        INSERT INTO identities (workspace_id, kind, value, account_id, execution_id, created_at) \
-        SELECT m.workspace_id, i.kind, i.value, i.account_id, m.id, m.at \
-        FROM unnest($66::uuid[], $67::text[], $68::text[], $69::uuid[]) AS i(execution, kind, value, account_id) \
-        JOIN moved m ON m.id = i.execution ON CONFLICT DO NOTHING) \
-    SELECT (SELECT array_agg(id) FROM moved), (SELECT array_agg(shard) FROM lease)";
 
 /// A query that is being given a batch's parameters.
 pub(in crate::store) type BatchQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
@@ -284,16 +198,28 @@ impl Batch {
         }
     }
 
-    /// The statement that writes this batch; [`Batch::bind`] gives it its parameters.
-    #[expect(clippy::unused_self, reason = "which statement it is may depend on what the batch holds")]
+    /// The statement that this batch needs; [`Batch::bind`] gives it its parameters.
     pub(in crate::store) const fn statement(&self) -> &'static str {
-        WRITE
+        match (self.decides(), self.finishes()) {
+            (false, false) => statement::MOVE,
+            (true, false) => statement::DECIDE,
+            (false, true) => statement::FINISH,
+            (true, true) => statement::ALL,
+        }
+    }
+
+    const fn decides(&self) -> bool {
+        !self.send.id.is_empty()
+    }
+
+    const fn finishes(&self) -> bool {
+        !self.cancel.1.is_empty() || !self.finish.send.is_empty()
     }
 
     /// Binds what [`Batch::statement`] takes, `$1` first.
     pub(in crate::store) fn bind<'q>(&'q self, query: BatchQuery<'q>) -> BatchQuery<'q> {
         let (c, t, s, f, i) = (&self.change, &self.transition, &self.send, &self.finish, &self.identity);
-        query
+        let mut query = query
             .bind(self.owner)
             .bind(self.incarnation)
             .bind(&self.shards)
@@ -335,34 +261,41 @@ impl Batch {
             .bind(&t.from_status)
             .bind(&t.to_status)
             .bind(&t.from_step)
-            .bind(&t.to_step)
-            .bind(&s.execution)
-            .bind(&s.id)
-            .bind(&s.created_at)
-            .bind(&s.step)
-            .bind(&s.step_id)
-            .bind(&s.action)
-            .bind(&s.channel)
-            .bind(&s.attempt)
-            .bind(&s.account)
-            .bind(&s.account_shard)
-            .bind(&s.status)
-            .bind(&self.cancel.0)
-            .bind(&self.cancel.1)
-            .bind(&f.execution)
-            .bind(&f.send)
-            .bind(&f.status)
-            .bind(&f.parked)
-            .bind(&f.class)
-            .bind(&f.error)
-            .bind(&f.receipt)
-            .bind(&f.account)
-            .bind(&f.rest_until)
-            .bind(&f.open_gate)
-            .bind(&i.execution)
-            .bind(&i.kind)
-            .bind(&i.value)
-            .bind(&i.account)
+            .bind(&t.to_step);
+        if self.decides() || self.finishes() {
+            query = query
+                .bind(&s.execution)
+                .bind(&s.id)
+                .bind(&s.created_at)
+                .bind(&s.step)
+                .bind(&s.step_id)
+                .bind(&s.action)
+                .bind(&s.channel)
+                .bind(&s.attempt)
+                .bind(&s.account)
+                .bind(&s.account_shard)
+                .bind(&s.status);
+        }
+        if self.finishes() {
+            query = query
+                .bind(&self.cancel.0)
+                .bind(&self.cancel.1)
+                .bind(&f.execution)
+                .bind(&f.send)
+                .bind(&f.status)
+                .bind(&f.parked)
+                .bind(&f.class)
+                .bind(&f.error)
+                .bind(&f.receipt)
+                .bind(&f.account)
+                .bind(&f.rest_until)
+                .bind(&f.open_gate)
+                .bind(&i.execution)
+                .bind(&i.kind)
+                .bind(&i.value)
+                .bind(&i.account);
+        }
+        query
     }
 
     /// Writes the batch and commits it.

@@ -8,7 +8,7 @@
 //! What a caller gets is one of [`Committed`]. A lost answer of Postgres (was it committed?) shows up as `Conflict` when the
 //! batch is written again: the version has moved, by ourselves or not, and the caller reads the row again either way.
 //!
-//! Called by `runtime`; `batch` holds the statement, `lane` the loop.
+//! Called by `runtime`; `statement` holds the SQL, `batch` what it is given, `lane` the loop.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -27,6 +27,7 @@ use crate::domain::trigger::Trigger;
 
 mod batch;
 mod lane;
+mod statement;
 
 pub(in crate::store) use batch::Batch;
 pub(in crate::store) use lane::PLAN_ONCE;
