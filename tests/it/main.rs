@@ -4,12 +4,12 @@
 mod adopted;
 mod api;
 mod arrivals;
-mod bench;
 mod claim;
 mod client;
 mod crash;
 mod edges;
 mod fake;
+mod guest;
 mod harness;
 mod import;
 mod lease;
