@@ -79,6 +79,11 @@ impl Error {
     }
 }
 
+/// Accounts where nobody says how many: one for so many prospects, within these bounds.
+const PROSPECTS_AN_ACCOUNT: u64 = 250;
+const ACCOUNTS_MIN: u32 = 16;
+const ACCOUNTS_MAX: u32 = 4096;
+
 /// What is to be measured.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -93,9 +98,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Sending accounts for that many prospects: one a thousand, as people have them, and at least 64.
+    /// Sending accounts for that many prospects: one for every 250, at least 16 and at most 4,096, unless it was said.
     pub fn accounts(&self, prospects: u64) -> u32 {
-        self.accounts.unwrap_or_else(|| u32::try_from(prospects / 1000).unwrap_or(u32::MAX).max(64))
+        self.accounts.unwrap_or_else(|| {
+            u32::try_from(prospects / PROSPECTS_AN_ACCOUNT).unwrap_or(ACCOUNTS_MAX).clamp(ACCOUNTS_MIN, ACCOUNTS_MAX)
+        })
     }
 
     /// How long a sustained load lasts.

@@ -10,6 +10,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use super::{Error, Pool, failed};
 
 pub mod floor;
+pub mod people;
+pub mod seen;
 
 /// What the names of runs and of their databases begin with.
 const PREFIX: &str = "campaignd_bench_";

@@ -2,6 +2,19 @@
 
 use super::{Bench, Error, Part};
 
+mod desk;
+mod flow;
+mod http;
+mod park;
+mod people;
+mod react;
+mod rehydrate;
+mod rig;
+mod spawn;
+mod timers;
+mod upload;
+mod wal;
+
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -62,6 +75,13 @@ impl Kind {
 pub async fn run(kind: Kind, bench: &Bench, size: u64) -> Result<Part, Error> {
     match kind {
         Kind::Floor => Ok(bench.floor(size).await?.part()),
-        other => Err(Error::Refused(format!("part {} cannot be measured", other.name()))),
+        Kind::Spawn => spawn::run(bench, size).await,
+        Kind::Rehydrate => rehydrate::run(bench, size).await,
+        Kind::React => react::run(bench, size).await,
+        Kind::Flow => flow::run(bench, size).await,
+        Kind::Timers => timers::run(bench, size).await,
+        Kind::Park => park::run(bench, size).await,
+        Kind::Upload => upload::run(bench, size).await,
+        Kind::Wal => wal::run(bench, size).await,
     }
 }
