@@ -297,7 +297,7 @@ mod tests {
             "program": {"version": "1.2.3", "commit": "abc", "profile": "release", "rustc": "rustc 1"},
             "machine": {"cpu": "CPU", "cores": 2, "memory_bytes": 24_000_000_000_u64, "kernel": "linux 6"},
             "postgres": {"version": "15.1", "private": true, "settings": {"fsync": "on"}},
-            "settings": {"sizes": [10_000, 100_000], "part_seconds": 60, "accounts": [64, 100]},
+            "settings": {"sizes": [10_000, 100_000], "part_seconds": 60, "accounts": [40, 400]},
             "started_at": "2026-01-05T09:00:00.000000Z",
             "seconds": 61.2,
             "targets": {"met": 1, "missed": 1},
