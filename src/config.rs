@@ -24,7 +24,7 @@ const PREFIX: &str = "CAMPAIGND_";
 pub struct Config {
     /// `database.url`: `None` runs a private Postgres.
     pub database_url: Option<Secret>,
-    /// `database.connections`: connections of the engine; requests have ten more.
+    /// `database.connections`: connections of the engine; requests have sixteen more.
     pub connections: u32,
     /// `http.listen`: the API.
     pub listen: SocketAddr,
@@ -48,6 +48,8 @@ pub struct Config {
     pub log_json: bool,
     /// `runtime.in_flight_max`: triggers from outside at once.
     pub in_flight_max: usize,
+    /// `runtime.resident_max`: live actors at most, about 9 KB each. Beyond it the executions that sleep longest are parked.
+    pub resident_max: usize,
     /// `runtime.lease_seconds`: how long the shards stay ours without a renewal.
     pub lease: Duration,
 }
@@ -68,9 +70,22 @@ impl Default for Config {
             origin: None,
             log_json: false,
             in_flight_max: 16_384,
+            resident_max: default_resident_max(),
             lease: Duration::from_secs(15),
         }
     }
+}
+
+/// What half of the memory that this process may use has room for: the other half is for Postgres and the page cache.
+fn default_resident_max() -> usize {
+    const RESIDENT: u64 = 9 * 1024;
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let number = |text: &str| text.split_whitespace().find_map(|word| word.parse::<u64>().ok());
+    let total = read("/proc/meminfo").and_then(|text| number(&text)).map(|kib| kib * 1024);
+    // `max` without a limit, which is no number.
+    let limit = read("/sys/fs/cgroup/memory.max").and_then(|text| number(&text));
+    let memory = total.into_iter().chain(limit).min();
+    memory.map_or(1_000_000, |bytes| usize::try_from(bytes / 2 / RESIDENT).unwrap_or(usize::MAX)).max(10_000)
 }
 
 /// Every key, as it stands in a file.
@@ -88,6 +103,7 @@ const KEYS: &[&str] = &[
     "clock.origin",
     "log.json",
     "runtime.in_flight_max",
+    "runtime.resident_max",
     "runtime.lease_seconds",
 ];
 
@@ -180,6 +196,7 @@ impl Config {
             "clock.origin" => self.origin = Some(field.parse("is not a time such as 2026-11-23T09:00:00Z")?),
             "log.json" => self.log_json = field.parse("is neither true nor false")?,
             "runtime.in_flight_max" => self.in_flight_max = field.at_least(1)?,
+            "runtime.resident_max" => self.resident_max = field.at_least(1)?,
             "runtime.lease_seconds" => self.lease = Duration::from_secs(field.at_least(5)?),
             _ => return Err(ConfigError::UnknownKey { origin: origin.to_owned(), key: key.to_owned() }),
         }

@@ -12,7 +12,7 @@ use crate::runtime::{self, Runtime};
 use crate::store::{self, Pool, api_key, endpoint, migrate};
 use crate::{http, telemetry};
 
-/// Connections for requests; the engine has its own.
+/// Connections for requests; facts have a few more, and the engine has its own.
 const API_CONNECTIONS: u32 = 10;
 
 /// The workspace that exists in every database.
@@ -74,6 +74,7 @@ impl Service {
     ) -> Result<Self, Error> {
         let metrics = telemetry::install()?;
         let pool = store::connect(database_url, API_CONNECTIONS).await?;
+        let pool = store::apart(&pool, API_CONNECTIONS, http::CONNECTION_WAIT);
         let engine = store::connect_engine(database_url, config.connections).await?;
         let report = migrate::migrate(&pool).await?;
         if !report.already_up_to_date {
@@ -89,6 +90,7 @@ impl Service {
         let hook = hook(&pool, config, &clock).await?;
         let options = runtime::Options {
             in_flight_max: config.in_flight_max,
+            resident_max: config.resident_max,
             lease_ttl: config.lease,
             progress,
             ..runtime::Options::new(engine.clone(), clock.clone(), providers)

@@ -1,17 +1,20 @@
 //! `campaignd prospects`: takes people into a campaign from a CSV, and lists them.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::client::{Client, Error, Remote, read};
+use super::client::{Answer, Client, Error, Remote, read};
 use super::output::{Colour, Failure, Paint, Table, clean, count, print, print_json, relative, status_colour};
 
 mod chunks;
@@ -20,6 +23,8 @@ use chunks::{Chunk, Chunks, Limits, Unreadable};
 
 /// How many rows of a kind are shown; `--json` has them all.
 const SHOWN_MAX: usize = 20;
+/// Uploads under way: one that the server takes in, and one that it reads meanwhile.
+const AT_ONCE: usize = 2;
 
 /// Take people into a campaign and list them.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -75,7 +80,9 @@ impl Command {
     /// [`Failure`] with what to print and the exit code.
     pub async fn run(self) -> Result<ExitCode, Failure> {
         match self {
-            Self::Import { campaign, file, json, remote } => import(&remote.client()?, campaign, &file, json).await,
+            Self::Import { campaign, file, json, remote } => {
+                import(&Arc::new(remote.client()?), campaign, &file, json).await
+            }
             Self::List { campaign, status, limit, json, remote } => {
                 list(&remote.client()?, campaign, status.as_deref(), limit, json).await
             }
@@ -209,7 +216,7 @@ fn merge_warning(all: &mut Vec<String>, new: String) {
     }
 }
 
-async fn import(client: &Client, campaign: Uuid, file: &Path, json: bool) -> Result<ExitCode, Failure> {
+async fn import(client: &Arc<Client>, campaign: Uuid, file: &Path, json: bool) -> Result<ExitCode, Failure> {
     let broken = |e: Unreadable| Failure { message: format!("{}: {e}", shown(file)), exit_code: 1 };
     // A file can be read twice: then nothing is sent of one that turns out to be broken. A pipe cannot.
     let total = match file.metadata() {
@@ -232,8 +239,8 @@ async fn import(client: &Client, campaign: Uuid, file: &Path, json: bool) -> Res
             return Failure { message: format!("{}: {}", shown(file), cause.message), ..cause };
         }
         let message = format!(
-            "{}: stopped before line {line}: {}\nthe lines before it are done. import the same file again once that is mended: \
-             people who are in the campaign already are left out",
+            "{}: stopped before line {line}: {}\nthe lines before it are done, and perhaps some after it. import the same file again once that \
+             is mended: people who are in the campaign already are left out",
             shown(file),
             cause.message
         );
@@ -242,32 +249,61 @@ async fn import(client: &Client, campaign: Uuid, file: &Path, json: bool) -> Res
 }
 
 /// Sends everything. On failure: why, and the first line of the file that was not taken.
+///
+/// The first upload goes alone: what is wrong with all of them is told once. Then the next is on its way and being read
+/// while the server takes one in, which it does in the order in which they arrived.
 async fn upload(
-    client: &Client,
+    client: &Arc<Client>,
     campaign: Uuid,
     chunks: &mut Chunks,
     report: &mut Report,
     bar: &ProgressBar,
 ) -> Result<(), (Failure, u64)> {
-    let path = format!("v1/campaigns/{campaign}/prospects");
-    let mut done = 1;
+    let mut under_way: VecDeque<JoinHandle<(Chunk, Result<Answer, Error>)>> = VecDeque::new();
+    let (mut at_once, mut failed) = (1, None);
+    // The first line that no upload holds yet.
+    let mut next = 2;
+    let mut more = true;
     loop {
-        // Reading blocks; nothing else runs in this process meanwhile.
-        let chunk = match chunks.next_chunk() {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => return Ok(()),
-            Err(e) => return Err((Failure::refused(e.to_string()), done + 1)),
-        };
-        let (first, last) = chunk.span();
-        let mut chunk = chunk;
-        let body = std::mem::take(&mut chunk.body);
-        let waits = |wait: Duration| bar.set_message(format!(", the server is busy: again in {} s", wait.as_secs()));
-        let answer = client.upload(&path, body, waits).await.map_err(|e| (refused(e, &chunk), first))?;
-        bar.set_message("");
-        report.add(&chunk, answer.read().map_err(|e| (e, first))?);
-        bar.inc(chunk.rows());
-        done = last;
+        while more && failed.is_none() && under_way.len() < at_once {
+            match chunks.next_chunk() {
+                Ok(Some(chunk)) => {
+                    next = chunk.span().1 + 1;
+                    under_way.push_back(tokio::spawn(send(Arc::clone(client), campaign, chunk, bar.clone())));
+                }
+                Ok(None) => more = false,
+                Err(e) => failed = Some((Failure::refused(e.to_string()), next)),
+            }
+        }
+        let Some(first) = under_way.pop_front() else { break };
+        // It is neither aborted nor does it panic.
+        let Ok((chunk, answer)) = first.await else { continue };
+        let answer = answer.map_err(|e| refused(e, &chunk)).and_then(|answer| answer.read::<ChunkReport>());
+        match answer {
+            Ok(answer) => {
+                report.add(&chunk, answer);
+                bar.inc(chunk.rows());
+                at_once = AT_ONCE;
+            }
+            // What follows it is on its way and may be taken in: its answer is worth waiting for.
+            Err(why) => failed = failed.or(Some((why, chunk.span().0))),
+        }
     }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Sends one upload, as often as the server asks for it.
+async fn send(
+    client: Arc<Client>,
+    campaign: Uuid,
+    mut chunk: Chunk,
+    bar: ProgressBar,
+) -> (Chunk, Result<Answer, Error>) {
+    let waits = |wait: Duration| bar.set_message(format!(", the server is busy: again in {} s", wait.as_secs()));
+    let body = std::mem::take(&mut chunk.body);
+    let answer = client.upload(&format!("v1/campaigns/{campaign}/prospects"), body, waits).await;
+    bar.set_message("");
+    (chunk, answer)
 }
 
 /// The server's refusal of an upload, with the file's line in place of the upload's.
@@ -388,6 +424,7 @@ mod tests {
             (StatusCode::from_u16(status).unwrap(), body.to_string())
         });
         let client = serve(Router::new().route(&format!("/v1/campaigns/{CAMPAIGN}/prospects"), handler)).await;
+        let client = Arc::new(client);
         let mut report = Report::default();
         let outcome = upload(&client, CAMPAIGN, &mut chunks(text, rows), &mut report, &ProgressBar::hidden()).await;
         (report, outcome)

@@ -25,6 +25,8 @@ pub(crate) struct Readiness {
     reasons: Vec<String>,
     /// Live prospect actors.
     residents: u64,
+    /// Executions without a live actor that have a wake-up.
+    parked: u64,
 }
 
 /// Answers as long as the process does: touches nothing else.
@@ -50,7 +52,7 @@ pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     }
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, reasons, residents: runtime.residents })).into_response()
+    (status, Json(Readiness { ready, reasons, residents: runtime.residents, parked: runtime.parked })).into_response()
 }
 
 /// The metrics in Prometheus' text format.

@@ -13,7 +13,6 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::clock::Clock;
@@ -26,16 +25,21 @@ mod error;
 mod extract;
 mod health;
 pub(crate) mod import;
+mod limits;
 mod observe;
 mod openapi;
 mod server;
+mod turns;
 mod webhook;
 
 pub use server::{Server, StartError};
 
 use api::{accounts, campaigns, commands, hooks, prospects, triggers};
 use error::Problem;
+use limits::{Limits, TRIGGERS_ROUTE, WEBHOOK_ROUTE};
 
+/// A request waits no longer for a connection to the database: an early 503 is better than a late one.
+pub const CONNECTION_WAIT: Duration = Duration::from_secs(3);
 /// Largest body of a request, in bytes.
 const BODY_MAX: usize = 1 << 20;
 /// Largest upload of prospects, in bytes.
@@ -73,10 +77,20 @@ pub struct Options {
     pub request_timeout: Duration,
     /// An upload of prospects that takes longer is ended, and takes nobody in.
     pub import_timeout: Duration,
-    /// Requests at once; more get 503.
+    /// A delivery of the provider that takes longer is refused, and delivered again.
+    pub webhook_timeout: Duration,
+    /// Requests at once, besides those below; more get 503. Each may hold a body of 1 MiB.
     pub in_flight_max: usize,
     /// Webhook deliveries at once; more get 503 and are delivered again.
     pub webhooks_in_flight_max: usize,
+    /// Triggers at once; more get 503.
+    pub triggers_in_flight_max: usize,
+    /// Uploads of prospects at once; more get 503. Each may hold a body of 25 MiB and, for a moment, its rows.
+    pub uploads_in_flight_max: usize,
+    /// Connections to each listener at once; more are answered with 503 and closed.
+    pub connections_max: usize,
+    /// A connection on which no whole head of a request arrives within this time is closed, an idle one too.
+    pub head_timeout: Duration,
     /// How long a stopping server waits for open requests.
     pub drain: Duration,
 }
@@ -88,8 +102,14 @@ impl Default for Options {
             metrics_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             request_timeout: Duration::from_secs(30),
             import_timeout: Duration::from_secs(120),
-            in_flight_max: 1024,
+            webhook_timeout: Duration::from_secs(10),
+            in_flight_max: 256,
             webhooks_in_flight_max: 256,
+            triggers_in_flight_max: 256,
+            uploads_in_flight_max: 4,
+            connections_max: 2048,
+            // More than load balancers keep an idle connection: those must be the ones to close it.
+            head_timeout: Duration::from_secs(75),
             drain: Duration::from_secs(10),
         }
     }
@@ -99,19 +119,14 @@ impl Default for Options {
 struct Shared {
     app: App,
     keys: auth::Cache,
-    requests: Semaphore,
-    webhooks: Semaphore,
+    limits: Limits,
+    uploads: turns::Turns,
 }
 
 impl Shared {
     fn new(app: App) -> Arc<Self> {
-        let (requests, webhooks) = (app.options.in_flight_max, app.options.webhooks_in_flight_max);
-        Arc::new(Self {
-            app,
-            keys: auth::Cache::default(),
-            requests: Semaphore::new(requests),
-            webhooks: Semaphore::new(webhooks),
-        })
+        let limits = Limits::new(&app.options, &app.pool);
+        Arc::new(Self { app, keys: auth::Cache::default(), limits, uploads: turns::Turns::default() })
     }
 }
 
@@ -136,13 +151,13 @@ pub fn router(app: App) -> Router {
         .route("/v1/prospects/{id}/skip", post(commands::skip))
         .route("/v1/prospects/{id}/restart", post(commands::restart))
         .route("/v1/prospects/{id}/stop", post(commands::stop))
-        .route("/v1/triggers", post(triggers::create))
+        .route(TRIGGERS_ROUTE, post(triggers::create))
         .route("/v1/accounts", post(accounts::create).get(accounts::list))
         .route("/v1/hooks", post(hooks::create).get(hooks::list))
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     let open = Router::new()
-        .route("/v1/hooks/unipile/{endpoint}", post(webhook::receive))
+        .route(WEBHOOK_ROUTE, post(webhook::receive))
         .route("/openapi.json", get(openapi::document))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

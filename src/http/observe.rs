@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::Shared;
 use super::error::Problem;
+use super::limits::Kind;
+use super::{Options, Shared};
 use crate::telemetry::{HTTP_REQUESTS, HTTP_SECONDS};
 
 /// The route whose requests may take longer.
@@ -51,10 +52,12 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
 
 /// Lets a request in when there is room, and ends it when it takes too long. Dropping a handler rolls its transaction back.
 pub(crate) async fn bound(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let Ok(_room) = shared.requests.try_acquire() else {
-        return Problem::busy("too many requests at once; try again in a second").into_response();
+    let kind = Kind::of(request.method(), &route(&request));
+    let _place = match shared.limits.enter(kind) {
+        Ok(place) => place,
+        Err(busy) => return busy.into_response(),
     };
-    let limit = limit(&shared, &request);
+    let limit = limit(&shared.app.options, kind);
     let mut response = match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::new(
@@ -75,10 +78,12 @@ pub(crate) async fn bound(State(shared): State<Arc<Shared>>, request: Request, n
     response
 }
 
-fn limit(shared: &Shared, request: &Request) -> Duration {
-    let options = &shared.app.options;
-    let import = request.method() == Method::POST && route(request) == IMPORT_ROUTE;
-    if import { options.import_timeout } else { options.request_timeout }
+fn limit(options: &Options, kind: Kind) -> Duration {
+    match kind {
+        Kind::Upload => options.import_timeout,
+        Kind::Webhook => options.webhook_timeout,
+        Kind::Watch | Kind::Trigger | Kind::Other => options.request_timeout,
+    }
 }
 
 /// The answer to a panic. The message goes to the log only.

@@ -1,18 +1,30 @@
 //! The two listeners: the API, and metrics with health beside it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{App, metrics_router, router};
+use super::{App, Options, metrics_router, router};
 
 /// How often the metrics' histograms are folded, so that they do not grow between scrapes.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// The most a connection reads ahead, in bytes; also the longest head of a request.
+const CONNECTION_BUFFER: usize = 64 << 10;
+/// Pause after a connection could not be taken.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// What a connection is told that there is no place for.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +63,8 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let upkeep = upkeep(app.metrics.clone(), stopped.clone());
         let tasks = vec![
-            serve(metrics, metrics_router(app.clone()), stopped.clone()),
-            serve(api, router(app), stopped),
+            serve(metrics, metrics_router(app.clone()), &options, stopped.clone()),
+            serve(api, router(app), &options, stopped),
             tokio::spawn(upkeep),
         ];
         tracing::info!(api = %api_addr, metrics = %metrics_addr, "listening");
@@ -89,13 +101,69 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<(TcpListener,
     Ok((listener, address))
 }
 
-fn serve(listener: TcpListener, router: Router, stopped: watch::Receiver<bool>) -> JoinHandle<()> {
+/// Takes connections until it is told to stop, and ends when the last of them has ended. Aborting it cuts them off.
+fn serve(listener: TcpListener, router: Router, options: &Options, stopped: watch::Receiver<bool>) -> JoinHandle<()> {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(options.head_timeout).max_buf_size(CONNECTION_BUFFER);
+    let places = Arc::new(Semaphore::new(options.connections_max));
     tokio::spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(until(stopped)).await;
-        if let Err(error) = served {
-            tracing::error!(error = &error as &dyn std::error::Error, "a listener ended");
+        let mut open = JoinSet::new();
+        let stop = until(stopped.clone());
+        tokio::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                // What has ended gives its memory back.
+                Some(_) = open.join_next() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
+                    Ok(place) => {
+                        open.spawn(connection(http.clone(), stream, router.clone(), stopped.clone(), place));
+                    }
+                    Err(_) => turn_away(stream),
+                },
+                Err(error) => {
+                    // No more files, or a client that went away: the next one may have more luck.
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot take a connection");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
+            }
         }
+        drop(listener);
+        while open.join_next().await.is_some() {}
     })
+}
+
+/// Serves one connection, and lets its request end when the server stops.
+async fn connection(
+    http: http1::Builder,
+    stream: TcpStream,
+    router: Router,
+    stopped: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+) {
+    let _ = stream.set_nodelay(true);
+    let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = until(stopped) => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a connection broke");
+    }
+}
+
+/// Answers a connection that there is no place for, without reading what it wants, and closes it.
+fn turn_away(stream: TcpStream) {
+    // What was read does not reset the connection before the answer was. Both fail on a client that is gone already.
+    let _ = stream.try_read(&mut [0; 4096]);
+    let _ = stream.try_write(FULL);
 }
 
 /// Returns when the server is told to stop, or was forgotten together with its runtime.

@@ -67,12 +67,11 @@ pub(crate) async fn receive(
 async fn take_in(shared: &Shared, endpoint: &str, request: Request) -> Result<Stored> {
     // Bodies are held in memory until they are stored, so only so many may be on their way; and what the engine cannot apply
     // soon is better kept by the provider.
-    let full = || Problem::busy("too many deliveries at once; deliver it again");
-    let _room = shared.webhooks.try_acquire().map_err(|_| full())?;
+    let _place = shared.limits.enter_webhook()?;
     if !shared.app.runtime.has_room() {
-        return Err(full());
+        return Err(Problem::busy("the engine has no room for more facts; deliver it again"));
     }
-    let pool = &shared.app.pool;
+    let pool = &shared.limits.facts;
     let known = endpoint::find(pool, endpoint, PROVIDER).await?.ok_or_else(|| Problem::not_found("endpoint"))?;
     if !known.has_secret() {
         return Err(Problem::new(

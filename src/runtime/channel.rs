@@ -7,17 +7,21 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{Counter, Histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::dispatch;
+use super::backlog::{Backlog, Load};
+use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
+use super::{dispatch, housekeeping};
 use crate::domain::account::{Account, AccountStatus};
 use crate::domain::id::{CampaignId, SendId};
-use crate::domain::send::SendStatus;
+use crate::domain::send::{SendOutcome, SendStatus};
 use crate::domain::time::Timestamp;
 use crate::store::send as rows;
+use crate::telemetry;
 
 /// Real wait before a send is looked at again that was held back while nothing here says why.
 const HELD_WAIT: Duration = Duration::from_secs(5);
@@ -29,18 +33,49 @@ pub(super) struct ChannelActor;
 
 /// What a channel is told.
 pub(super) enum ChannelMessage {
-    /// A send may be waiting.
-    Hint(SendHint),
     /// The job in flight has ended.
     Report(Report),
-    /// Look for something to do.
+    /// Look at the backlog, and for something to do.
     Wake,
+    /// These sends are open, says the table.
+    Open(Vec<SendHint>),
     /// The account's row changed.
     Account(Arc<Account>),
     /// What held sends back may be over.
     Release,
+    /// The wall clock jumped: the sleep until the next send is wrong.
+    Rearm,
     /// Answer when nothing is in flight any more; start nothing.
     Drain(oneshot::Sender<()>),
+}
+
+/// What the jobs of a channel need, with the meters looked up once.
+pub(super) struct Seat {
+    pub(super) account: Arc<Account>,
+    /// Duration of its provider calls.
+    pub(super) called: Histogram,
+    sent: Counter,
+}
+
+impl Seat {
+    fn new(account: Arc<Account>) -> Arc<Self> {
+        let channel = account.channel.as_str();
+        let sent = SendOutcome::Sent.as_str();
+        Arc::new(Self {
+            account,
+            called: metrics::histogram!(telemetry::PROVIDER_SECONDS, "channel" => channel),
+            sent: metrics::counter!(telemetry::SENDS, "channel" => channel, "outcome" => sent),
+        })
+    }
+
+    /// Counts a finished send.
+    pub(super) fn count(&self, outcome: &SendOutcome) {
+        if *outcome == SendOutcome::Sent {
+            return self.sent.increment(1);
+        }
+        let channel = self.account.channel.as_str();
+        metrics::counter!(telemetry::SENDS, "channel" => channel, "outcome" => outcome.as_str()).increment(1);
+    }
 }
 
 /// A send this channel knows of, and how often it has read back for it.
@@ -69,20 +104,27 @@ pub(super) enum Report {
 }
 
 /// The state of a channel.
-pub(super) struct Line {
+pub(super) struct Queue {
     shared: Arc<Shared>,
-    account: Arc<Account>,
-    /// Jobs by the time from which they may run, then by arrival.
-    queue: BTreeMap<(Timestamp, u64), Job>,
-    /// The sends that are queued, in flight or held, so that a repeated hint adds nothing.
-    known: HashSet<SendId>,
+    seat: Arc<Seat>,
+    backlog: Arc<Backlog>,
+    /// What may run now, by the time since when it may, then by arrival.
+    ready: BTreeMap<(Timestamp, u64), Job>,
+    /// What waits for a time of its own: until then others pass it by, and it takes up no room.
+    later: BTreeMap<(Timestamp, u64), Job>,
+    /// Held back by their campaign: they take up no room either.
     held: Vec<Job>,
+    /// Held back by the account.
+    stuck: Vec<Job>,
+    /// All of the above and the one in flight, so that a repeated hint adds nothing.
+    known: HashSet<SendId>,
     arrivals: u64,
     in_flight: Option<SendId>,
     /// The send in flight was hinted at meanwhile: what its job saw may be out of date.
     hinted: Option<SendHint>,
     rest_until: Option<Timestamp>,
-    alarm: Option<AbortHandle>,
+    /// When the channel is woken next, and by whom.
+    alarm: Option<(Timestamp, AbortHandle)>,
     /// Releases what is held after a while, one for all of it.
     look_again: Option<AbortHandle>,
     drained: Option<oneshot::Sender<()>>,
@@ -90,7 +132,7 @@ pub(super) struct Line {
 
 impl Actor for ChannelActor {
     type Msg = ChannelMessage;
-    type State = Line;
+    type State = Queue;
     type Arguments = (Arc<Shared>, Arc<Account>, Vec<rows::OpenSend>);
 
     async fn pre_start(
@@ -98,12 +140,15 @@ impl Actor for ChannelActor {
         myself: ActorRef<Self::Msg>,
         (shared, account, open): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let mut line = Line {
+        let mut queue = Queue {
+            backlog: shared.backlog(account.id),
             shared,
-            account,
-            queue: BTreeMap::new(),
-            known: HashSet::new(),
+            seat: Seat::new(account),
+            ready: BTreeMap::new(),
+            later: BTreeMap::new(),
             held: Vec::new(),
+            stuck: Vec::new(),
+            known: HashSet::new(),
             arrivals: 0,
             in_flight: None,
             hinted: None,
@@ -118,35 +163,46 @@ impl Actor for ChannelActor {
             .filter(|s| s.status != SendStatus::Pending)
             .chain(open.iter().filter(|s| s.status == SendStatus::Pending))
         {
-            line.hint((send.workspace, send.id));
+            queue.hint((send.workspace, send.id));
+        }
+        let wake = myself.clone();
+        let bell = Box::new(move || drop(wake.cast(ChannelMessage::Wake)));
+        if queue.backlog.attach(bell) {
+            tokio::spawn(housekeeping::tell_again(Arc::clone(&queue.shared), queue.seat.account.id, myself.clone()));
         }
         let _ = myself.cast(ChannelMessage::Wake);
-        Ok(line)
+        Ok(queue)
     }
 
     async fn handle(
         &self,
         myself: ActorRef<Self::Msg>,
         message: Self::Msg,
-        line: &mut Self::State,
+        queue: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            ChannelMessage::Hint(hint) => line.hint(hint),
-            ChannelMessage::Report(report) => line.report(report, &myself),
-            ChannelMessage::Wake => {}
-            ChannelMessage::Account(account) => {
-                line.account = account;
-                line.release();
-            }
-            ChannelMessage::Release => line.release(),
-            ChannelMessage::Drain(answer) => line.drained = Some(answer),
+        for hint in queue.backlog.take_hints() {
+            queue.hint(hint);
         }
-        line.advance(&myself);
+        match message {
+            ChannelMessage::Report(report) => queue.report(report, &myself),
+            ChannelMessage::Wake => {}
+            ChannelMessage::Open(open) => open.into_iter().for_each(|hint| queue.hint(hint)),
+            ChannelMessage::Account(account) => {
+                queue.seat = Seat::new(account);
+                queue.release();
+            }
+            ChannelMessage::Release => queue.release(),
+            ChannelMessage::Rearm => queue.alarm = None,
+            ChannelMessage::Drain(answer) => queue.drained = Some(answer),
+        }
+        queue.ripen();
+        queue.advance(&myself);
+        queue.let_in();
         Ok(())
     }
 }
 
-impl Line {
+impl Queue {
     fn hint(&mut self, hint: SendHint) {
         if !self.known.contains(&hint.1) {
             let now = self.shared.clock.now();
@@ -159,7 +215,7 @@ impl Line {
     fn put(&mut self, job: Job, at: Timestamp) {
         self.arrivals += 1;
         self.known.insert(job.hint.1);
-        self.queue.insert((at, self.arrivals), job);
+        self.later.insert((at, self.arrivals), job);
     }
 
     fn looks_again(&self) -> bool {
@@ -168,8 +224,23 @@ impl Line {
 
     fn release(&mut self) {
         let now = self.shared.clock.now();
-        for job in std::mem::take(&mut self.held) {
+        for job in std::mem::take(&mut self.held).into_iter().chain(std::mem::take(&mut self.stuck)) {
             self.put(job, now);
+        }
+    }
+
+    /// Tells the backlog what there is, and lets in who may decide next.
+    fn let_in(&self) {
+        if self.shared.is_draining() {
+            return;
+        }
+        let load = Load {
+            open: self.ready.len() + self.stuck.len() + usize::from(self.in_flight.is_some()),
+            known: self.known.len(),
+            off: self.seat.account.status == AccountStatus::Disabled,
+        };
+        for (execution, place) in self.backlog.settle(load) {
+            self.shared.to_shard(execution, ShardMessage::Grant(execution, place));
         }
     }
 
@@ -187,7 +258,8 @@ impl Line {
             Report::Held(job, campaign) => {
                 // Where the table said no and our copy says yes, no change may ever be seen: look again.
                 let runs = self.shared.roster.campaign(campaign).is_some_and(|c| c.is_active());
-                if runs && self.account.status == AccountStatus::Active && !self.looks_again() {
+                let sends = self.seat.account.status == AccountStatus::Active;
+                if runs && sends && !self.looks_again() {
                     let myself = myself.clone();
                     let later = tokio::spawn(async move {
                         tokio::time::sleep(HELD_WAIT).await;
@@ -195,7 +267,7 @@ impl Line {
                     });
                     self.look_again = Some(later.abort_handle());
                 }
-                self.held.push(job);
+                if runs { self.stuck.push(job) } else { self.held.push(job) }
             }
             Report::Rest(job, until) => {
                 self.rest_until = self.rest_until.max(Some(until));
@@ -205,6 +277,15 @@ impl Line {
                 self.known.remove(&send);
                 self.rest_until = self.rest_until.max(rest);
             }
+        }
+    }
+
+    /// What waited for its time and has it now fills the backlog.
+    fn ripen(&mut self) {
+        let now = self.shared.clock.now();
+        while let Some(next) = self.later.first_entry().filter(|next| next.key().0 <= now) {
+            let (key, job) = next.remove_entry();
+            self.ready.insert(key, job);
         }
     }
 
@@ -220,24 +301,27 @@ impl Line {
         if self.shared.is_draining() {
             return;
         }
-        let Some((&(ready, _), _)) = self.queue.first_key_value() else { return };
-        let now = self.shared.clock.now();
+        let next = self.ready.first_key_value().or_else(|| self.later.first_key_value());
+        let Some((&(ready, _), _)) = next else { return };
         let at = self.rest_until.map_or(ready, |rest| rest.max(ready));
-        if at > now {
+        if at > self.shared.clock.now() {
             return self.alarm(myself, at);
         }
-        if self.shared.in_flight.contains_key(&self.account.id) {
+        if self.shared.in_flight.contains_key(&self.seat.account.id) {
             // The call of a crashed predecessor is still running: never two at once.
             return self.alarm_in(myself, PREDECESSOR_WAIT);
         }
-        let Some((_, job)) = self.queue.pop_first() else { return };
+        let Some((_, job)) = self.ready.pop_first() else { return };
         self.in_flight = Some(job.hint.1);
-        dispatch::start(Arc::clone(&self.shared), Arc::clone(&self.account), job, myself.clone());
+        dispatch::start(Arc::clone(&self.shared), Arc::clone(&self.seat), job, myself.clone());
     }
 
     fn alarm(&mut self, myself: &ActorRef<ChannelMessage>, at: Timestamp) {
+        if self.alarm.as_ref().is_some_and(|(set, sleeper)| *set == at && !sleeper.is_finished()) {
+            return;
+        }
         let (clock, myself) = (self.shared.clock.clone(), myself.clone());
-        self.set_alarm(async move {
+        self.set_alarm(at, async move {
             clock.sleep_until(at).await;
             let _ = myself.cast(ChannelMessage::Wake);
         });
@@ -245,15 +329,15 @@ impl Line {
 
     fn alarm_in(&mut self, myself: &ActorRef<ChannelMessage>, wait: Duration) {
         let myself = myself.clone();
-        self.set_alarm(async move {
+        self.set_alarm(self.shared.clock.now(), async move {
             tokio::time::sleep(wait).await;
             let _ = myself.cast(ChannelMessage::Wake);
         });
     }
 
-    fn set_alarm(&mut self, sleeper: impl Future<Output = ()> + Send + 'static) {
-        if let Some(alarm) = self.alarm.replace(tokio::spawn(sleeper).abort_handle()) {
-            alarm.abort();
+    fn set_alarm(&mut self, at: Timestamp, sleeper: impl Future<Output = ()> + Send + 'static) {
+        if let Some((_, earlier)) = self.alarm.replace((at, tokio::spawn(sleeper).abort_handle())) {
+            earlier.abort();
         }
     }
 }

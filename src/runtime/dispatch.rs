@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use ractor::ActorRef;
 use serde_json::Value;
 
-use super::channel::{ChannelMessage, Job, Report};
+use super::channel::{ChannelMessage, Job, Report, Seat};
+use super::gather::Unanswered;
 use super::roster::FlowError;
 use super::shared::Shared;
 use super::work::{SendDetails, Work};
 use super::{Delivery, deliver_internal, settle};
 use crate::domain::account::{Account, AccountStatus};
 use crate::domain::execution::Status;
-use crate::domain::id::AccountId;
 use crate::domain::retry;
 use crate::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
 use crate::domain::template;
@@ -24,57 +24,62 @@ use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
 use crate::provider::{Recipient, SendFailure, SendRequest};
 use crate::store::send::{self as rows, Claim, ClaimResult, Dispatch};
-use crate::telemetry;
 
 /// Wait before a job is tried again whose database read failed.
 const DATABASE_WAIT: Duration = Duration::from_millis(250);
 /// Wait before a busy gate is looked at again.
 const GATE_WAIT: Duration = Duration::from_millis(250);
+/// Real wait before a send is tried again that Postgres refuses, or whose row cannot be read.
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
+/// Wait before a job is tried again that crashed.
+const CRASH_WAIT: Duration = Duration::from_secs(1);
 /// The provider's word for "too fast": the account rests for minutes, not for a day.
 const THROTTLED: &str = "errors/too_many_requests";
 /// How long an account rests when the provider says its quota is used up.
 const QUOTA_REST: Duration = Duration::from_secs(24 * 3600);
 
 /// Starts the job; the channel gets a [`Report`] whatever happens, also when the task panics.
-pub(super) fn start(shared: Arc<Shared>, account: Arc<Account>, job: Job, channel: ActorRef<ChannelMessage>) {
-    shared.in_flight.insert(account.id, job.hint.1);
-    let guard = Guard { shared: Arc::clone(&shared), account: account.id };
+pub(super) fn start(shared: Arc<Shared>, seat: Arc<Seat>, job: Job, channel: ActorRef<ChannelMessage>) {
+    shared.in_flight.insert(seat.account.id, job.hint.1);
+    let running = Running { shared, seat, channel, job: job.clone(), report: None };
     tokio::spawn(async move {
-        let retry = job.clone();
-        let work = tokio::spawn({
-            let (shared, account) = (Arc::clone(&shared), Arc::clone(&account));
-            async move { run(&shared, &account, job).await }
-        });
-        let report = work.await.unwrap_or_else(|panic| {
-            tracing::error!(send.id = %retry.hint.1, %panic, "a send's task crashed; its row will be looked at again");
-            let at = shared.clock.now() + Duration::from_secs(1);
-            Report::Later(retry, at)
-        });
-        drop(guard);
-        let _ = channel.cast(ChannelMessage::Report(report));
+        let report = run(&running.shared, &running.seat, job).await;
+        running.ends(report);
     });
 }
 
-/// Says that a provider call of this account may be running.
-struct Guard {
+/// A job whose provider call may be running. Its end is reported when it is dropped: after a panic as well.
+struct Running {
     shared: Arc<Shared>,
-    account: AccountId,
+    seat: Arc<Seat>,
+    channel: ActorRef<ChannelMessage>,
+    job: Job,
+    report: Option<Report>,
 }
 
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.shared.in_flight.remove(&self.account);
+impl Running {
+    fn ends(mut self, report: Report) {
+        self.report = Some(report);
     }
 }
 
-async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
-    let row = match rows::load_for_dispatch(&shared.pool, &[job.hint]).await {
-        Ok(mut found) => found.pop(),
-        Err(error) => {
-            tracing::warn!(send.id = %job.hint.1, %error, "cannot read a send; trying again");
-            tokio::time::sleep(DATABASE_WAIT).await;
-            return Report::Later(job, shared.clock.now());
-        }
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.in_flight.remove(&self.seat.account.id);
+        let report = self.report.take().unwrap_or_else(|| {
+            tracing::error!(send.id = %self.job.hint.1, "a send's task crashed; its row will be looked at again");
+            Report::Later(self.job.clone(), self.shared.clock.now() + CRASH_WAIT)
+        });
+        // A channel that has crashed is started again from the table.
+        let _ = self.channel.cast(ChannelMessage::Report(report));
+    }
+}
+
+async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
+    let account = &*seat.account;
+    let row = match shared.loads.ask(job.hint).await {
+        Ok(row) => row,
+        Err(why) => return unanswered(shared, job, why).await,
     };
     let Some(row) = row.filter(|row| row.send.account == account.id) else { return Report::Gone(job.hint.1) };
     let overtaken = row.is_open_send && row.execution_status != Some(Status::Executing);
@@ -84,7 +89,7 @@ async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
         return Report::Held(job, row.send.campaign);
     }
     match row.send.status {
-        SendStatus::Pending => dispatch(shared, account, job, &row).await,
+        SendStatus::Pending => dispatch(shared, seat, job, row).await,
         SendStatus::Dispatching => {
             let error = "the process ended during the provider call".to_owned();
             finish(shared, account, &row, SendOutcome::Unknown { error }, Receipt::default(), None).await;
@@ -98,7 +103,7 @@ async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
             }
             Report::Gone(job.hint.1)
         }
-        SendStatus::Unknown => settle::read_back(shared, account, job, &row).await,
+        SendStatus::Unknown => settle::read_back(shared, seat, job, row).await,
         // Taken back before anybody was called: its execution waits to hear that.
         SendStatus::Cancelled if row.is_open_send => {
             finish(shared, account, &row, SendOutcome::NotSent, Receipt::default(), None).await;
@@ -119,7 +124,21 @@ async fn run(shared: &Arc<Shared>, account: &Account, job: Job) -> Report {
     }
 }
 
-async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispatch) -> Report {
+/// Not here and now: whatever was asked for, the row tells later.
+async fn unanswered(shared: &Shared, job: Job, why: Unanswered) -> Report {
+    let at = match why {
+        Unanswered::NotNow => {
+            tokio::time::sleep(DATABASE_WAIT).await;
+            shared.clock.now()
+        }
+        // Not soon: it makes Postgres refuse everybody who asks together with it.
+        Unanswered::Refused => shared.clock.after_real(REFUSED_WAIT),
+    };
+    Report::Later(job, at)
+}
+
+async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch) -> Report {
+    let account = &*seat.account;
     let now = shared.clock.now();
     let send = job.hint.1;
     match shared.roster.flow(row.send.campaign, row.send.flow_version).await {
@@ -137,11 +156,11 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
         // Said below, as the reason why there is nothing to send.
         Err(FlowError::Unrunnable(_)) => {}
     }
-    let request = match request(shared, account, row).await {
+    let request = match request(shared, account, &mut row).await {
         Ok(request) => request,
         Err(error) => {
             let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
-            finish(shared, account, row, outcome, Receipt::default(), None).await;
+            finish(shared, account, &row, outcome, Receipt::default(), None).await;
             return Report::Gone(send);
         }
     };
@@ -160,40 +179,36 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
         body: request.body.clone(),
         at: now,
     };
-    let claimed = match rows::claim(&shared.pool, &shared.lease, &[claim]).await {
-        Ok(outcomes) => outcomes.into_iter().next().map(|o| o.result),
-        Err(error) => {
-            // The claim may have been committed: the row tells.
-            tracing::warn!(send.id = %send, %error, "cannot claim a send; looking at its row again");
-            tokio::time::sleep(DATABASE_WAIT).await;
-            return Report::Later(job, shared.clock.now());
-        }
+    let claimed = match shared.claims.ask(claim).await {
+        Ok(Some(claimed)) => claimed,
+        // The claim may have been committed: the row tells.
+        Ok(None) => return unanswered(shared, job, Unanswered::NotNow).await,
+        Err(why) => return unanswered(shared, job, why).await,
     };
     match claimed {
-        Some(ClaimResult::Claimed { .. }) => {}
-        Some(ClaimResult::GateResting { until }) => return Report::Rest(job, until),
-        Some(ClaimResult::GateBusy) => {
+        ClaimResult::Claimed { .. } => {}
+        ClaimResult::GateResting { until } => return Report::Rest(job, until),
+        ClaimResult::GateBusy => {
             tokio::time::sleep(GATE_WAIT).await;
             return Report::Later(job, shared.clock.now());
         }
-        Some(ClaimResult::CampaignInactive) => {
+        ClaimResult::CampaignInactive => {
             shared.roster.note_inactive(row.send.campaign);
             shared.roster_changed.notify_one();
             return Report::Held(job, row.send.campaign);
         }
-        Some(ClaimResult::AccountNotActive) => {
+        ClaimResult::AccountNotActive => {
             shared.roster.note_halted(account.id);
             shared.roster_changed.notify_one();
             return Report::Held(job, row.send.campaign);
         }
         // Cancelled, or its execution is paused: resuming hints again.
-        Some(ClaimResult::NotPending | ClaimResult::LeaseLost) | None => return Report::Gone(send),
+        ClaimResult::NotPending | ClaimResult::LeaseLost => return Report::Gone(send),
     }
 
     let started = Instant::now();
     let result = provider.send(&request).await;
-    metrics::histogram!(telemetry::PROVIDER_SECONDS, "channel" => account.channel.as_str())
-        .record(started.elapsed().as_secs_f64());
+    seat.called.record(started.elapsed().as_secs_f64());
     let now = shared.clock.now();
     let gap = (account.min_gap_ms > 0).then(|| now + Duration::from_millis(u64::from(account.min_gap_ms)));
     let quota_rest = match &result {
@@ -209,8 +224,7 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
         }
         Err(SendFailure::Unknown { message, learnt }) => (SendOutcome::Unknown { error: message }, learnt),
     };
-    metrics::counter!(telemetry::SENDS, "channel" => account.channel.as_str(), "outcome" => outcome.as_str())
-        .increment(1);
+    seat.count(&outcome);
     let rest = match &outcome {
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Some(now + quota_rest),
         SendOutcome::Failed { class: FailureClass::RetryLater, .. } => {
@@ -222,7 +236,7 @@ async fn dispatch(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispa
         | SendOutcome::NotSent
         | SendOutcome::Unresolved { .. } => gap,
     };
-    finish(shared, account, row, outcome.clone(), receipt, rest).await;
+    finish(shared, account, &row, outcome.clone(), receipt, rest).await;
     match outcome {
         SendOutcome::Failed { class: FailureClass::AccountBroken, error } => {
             halt(shared, account, &error).await;
@@ -282,8 +296,9 @@ async fn halt(shared: &Arc<Shared>, account: &Account, reason: &str) {
     shared.roster_changed.notify_one();
 }
 
-/// What is handed to the provider: the row's texts once it has been claimed, else the flow's, rendered now.
-pub(super) async fn request(shared: &Shared, account: &Account, row: &Dispatch) -> Result<SendRequest, String> {
+/// What is handed to the provider: the row's texts once it has been claimed, else the flow's, rendered now. Takes the
+/// prospect out of the row.
+pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispatch) -> Result<SendRequest, String> {
     let recipient = recipient(row);
     if row.dispatch_count > 0 {
         let (subject, body) = (row.subject.clone(), row.body.clone());
@@ -291,7 +306,7 @@ pub(super) async fn request(shared: &Shared, account: &Account, row: &Dispatch) 
     }
     let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await.map_err(|e| e.to_string())?;
     let step = flow.step(row.send.step).ok_or_else(|| format!("the flow has no step {}", row.send.step))?;
-    let variables = variables(&row.prospect);
+    let variables = variables(row.prospect.take());
     let render = |what: &str, text: &Option<String>| {
         text.as_deref()
             .map(|t| template::render(t, &variables))
@@ -350,11 +365,11 @@ fn name(prospect: &Value) -> Option<String> {
 }
 
 /// The prospect's row as template variables, with the names templates may use whatever the columns are called.
-fn variables(prospect: &Value) -> Value {
-    let mut variables = prospect.clone();
+fn variables(mut variables: Value) -> Value {
+    let name = name(&variables);
     if let Some(object) = variables.as_object_mut() {
         if !object.get("name").is_some_and(Value::is_string)
-            && let Some(name) = name(prospect)
+            && let Some(name) = name
         {
             object.insert("name".into(), name.into());
         }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
-use ractor::Actor;
+use ractor::{Actor, ActorRef};
 
 use super::channel::{ChannelActor, ChannelMessage};
 use super::shard::ShardMessage;
 use super::shared::Shared;
-use crate::domain::account::Account;
-use crate::domain::id::{AccountId, CampaignId};
+use crate::domain::account::{Account, Channel};
+use crate::domain::id::{AccountId, CampaignId, ExecutionId};
 use crate::store::send::{self, OpenSend};
 use crate::store::{self, execution, migrate};
 use crate::telemetry;
@@ -20,6 +20,8 @@ use crate::telemetry;
 const ARRIVALS_POLL: Duration = Duration::from_secs(2);
 /// Arrivals taken in one go.
 const ARRIVALS_BATCH: i64 = 10_000;
+/// Before every id.
+const START: ExecutionId = ExecutionId(uuid::Uuid::nil());
 /// Poll for campaigns and accounts that somebody changed in the tables.
 const ROSTER_POLL: Duration = Duration::from_secs(5);
 /// How often the wall clock is compared with the monotonic one.
@@ -56,10 +58,13 @@ pub(super) async fn arrivals(shared: Arc<Shared>) {
         if shared.is_draining() {
             return;
         }
+        let mut after = START;
         loop {
-            match hand_over(&shared).await {
-                Ok(0) => break,
-                Ok(_) => {}
+            match hand_over(&shared, after).await {
+                Ok(Some(last)) => after = last,
+                // Once more from the start: ids of other programs come in any order.
+                Ok(None) if after != START => after = START,
+                Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for arrivals; trying again");
                     break;
@@ -69,8 +74,9 @@ pub(super) async fn arrivals(shared: Arc<Shared>) {
     }
 }
 
-async fn hand_over(shared: &Shared) -> Result<usize, store::Error> {
-    let ids = execution::arrivals(&shared.pool, &shared.lease, ARRIVALS_BATCH).await?;
+/// Hands over the next arrivals behind an id. Answers the last of them; `None` when there are no more.
+async fn hand_over(shared: &Shared, after: ExecutionId) -> Result<Option<ExecutionId>, store::Error> {
+    let ids = execution::arrivals(&shared.pool, &shared.lease, after, ARRIVALS_BATCH).await?;
     for id in &ids {
         // The row tells whether its campaign is active: an actor of a draft campaign just waits.
         shared.to_shard(*id, ShardMessage::Activate(*id));
@@ -78,7 +84,7 @@ async fn hand_over(shared: &Shared) -> Result<usize, store::Error> {
     if !ids.is_empty() {
         execution::forget_arrivals(&shared.pool, &shared.lease, &ids).await?;
     }
-    Ok(ids.len())
+    Ok(ids.last().copied())
 }
 
 /// Keeps the copy of campaigns and accounts true.
@@ -153,12 +159,11 @@ async fn start_channels(shared: &Arc<Shared>, accounts: Vec<Arc<Account>>) -> Re
     for send in send::open_sends(&shared.pool, Some(&ids)).await? {
         open.entry(send.account).or_default().push(send);
     }
+    // Hints of what is committed from here on are kept in the backlogs.
     for account in accounts {
         let open = open.remove(&account.id).unwrap_or_default();
         start_channel(shared, account, open).await;
     }
-    // What was committed between the read above and now found no channel to be told.
-    tokio::spawn(tell_again(Arc::clone(shared), ids));
     Ok(())
 }
 
@@ -171,6 +176,7 @@ async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>, open: Vec<Op
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
                 let _ = ended.await;
+                shared.backlog(id).detach();
                 if shared.is_draining() {
                     return;
                 }
@@ -186,15 +192,36 @@ async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>, open: Vec<Op
     }
 }
 
-/// Hints channels at everything that is open for their accounts.
-async fn tell_again(shared: Arc<Shared>, accounts: Vec<AccountId>) {
+/// Tells a channel everything that is open for its account: hints were lost while there was no channel.
+pub(super) async fn tell_again(shared: Arc<Shared>, account: AccountId, channel: ActorRef<ChannelMessage>) {
     loop {
-        match send::open_sends(&shared.pool, Some(&accounts)).await {
-            Ok(open) => return open.iter().for_each(|s| shared.hint_channel(s.account, (s.workspace, s.id))),
+        match send::open_sends(&shared.pool, Some(&[account])).await {
+            Ok(open) => {
+                let open = open.iter().map(|s| (s.workspace, s.id)).collect();
+                let _ = channel.cast(ChannelMessage::Open(open));
+                return;
+            }
             Err(_) if shared.is_draining() => return,
             Err(error) => tracing::warn!(%error, "cannot read the open sends; trying again"),
         }
         tokio::time::sleep(CHANNEL_RESTART_WAIT).await;
+    }
+}
+
+/// Sets the gauges of what waits in front of the accounts and in their channels.
+fn sample_backlogs(shared: &Shared) {
+    let mut lengths: HashMap<Channel, (usize, usize)> = HashMap::new();
+    for account in shared.roster.accounts().iter() {
+        let (line, queue) = shared.backlog(account.id).lengths();
+        let sum = lengths.entry(account.channel).or_default();
+        *sum = (sum.0 + line, sum.1 + queue);
+    }
+    for channel in Channel::ALL {
+        let (line, queue) = lengths.get(channel).copied().unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "gauges of counts")]
+        let (line, queue) = (line as f64, queue as f64);
+        metrics::gauge!(telemetry::CHANNEL_LINE, "channel" => channel.as_str()).set(line);
+        metrics::gauge!(telemetry::CHANNEL_QUEUE, "channel" => channel.as_str()).set(queue);
     }
 }
 
@@ -204,8 +231,11 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     let mut partitions = Instant::now();
     while !shared.is_draining() {
         tokio::time::sleep(CLOCK_CHECK).await;
-        #[expect(clippy::cast_precision_loss, reason = "a gauge of a count")]
-        metrics::gauge!(telemetry::RESIDENTS).set(shared.residents.load(Relaxed) as f64);
+        #[expect(clippy::cast_precision_loss, reason = "gauges of counts")]
+        for (name, count) in [(telemetry::RESIDENTS, &shared.residents), (telemetry::PARKED, &shared.parked)] {
+            metrics::gauge!(name).set(count.load(Relaxed) as f64);
+        }
+        sample_backlogs(&shared);
         let (now, elapsed) = (shared.clock.now(), real.elapsed());
         let expected = wall + elapsed.mul_f64(shared.clock.scale());
         let off = shared.clock.real(now.since(expected).max(expected.since(now)));
@@ -215,7 +245,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
                 let _ = shard.cast(ShardMessage::Rearm);
             }
             for channel in &shared.channels {
-                let _ = channel.cast(ChannelMessage::Wake);
+                let _ = channel.cast(ChannelMessage::Rearm);
             }
         }
         (wall, real) = (now, Instant::now());

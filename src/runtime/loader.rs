@@ -2,17 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::roster::FlowError;
 use super::shard::ShardMessage;
-use super::shared::Shared;
+use super::shared::{SCANNED_MAX, Shared};
 use super::work::{LoadResult, Runnable};
 use crate::domain::execution::Execution;
 use crate::domain::id::{CampaignId, ExecutionId};
+use crate::domain::time::Timestamp;
 use crate::store::{self, execution as rows};
 use crate::telemetry;
 
@@ -20,8 +21,8 @@ use crate::telemetry;
 const BATCH: usize = 1000;
 /// Wait before a failed read is tried again.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
-/// Rows handed to one shard in one message while rehydrating.
-const SHARD_CHUNK: usize = 128;
+/// Overdue executions that are read before all others at a start: more than the accounts of one machine send in a second.
+const OVERDUE_FIRST: i64 = 10_000;
 
 /// Serves load requests until all senders are gone.
 pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::UnboundedReceiver<ExecutionId>) {
@@ -65,29 +66,86 @@ async fn read(shared: Arc<Shared>, batch: Vec<ExecutionId>) {
     by_shard.flush().await;
 }
 
-/// Brings every open execution of the active campaigns back to life: one streaming query. Writes nothing.
+/// Brings every open execution of the active campaigns back: as many live as there may be, the others parked. Bulk reads
+/// over one snapshot, by a few readers at once, never faster than the shards take them. Writes nothing.
 ///
-/// `progress` is called now and then with the number of rows read.
-pub(super) async fn rehydrate(shared: &Arc<Shared>, progress: &(dyn Fn(u64) + Sync)) -> Result<u64, store::Error> {
-    let mut stream = rows::stream_open(&shared.pool);
-    let mut by_shard = ByShard::new(shared);
-    let mut read = 0_u64;
-    while let Some(row) = stream.next().await {
-        let row = row?;
-        read += 1;
-        if read.is_multiple_of(1000) {
-            progress(read);
+/// What is overdue is read first, oldest first, beside the scan: at any number of rows the first due work starts at once.
+/// `progress` is called now and then with the number of rows read so far and of those there may be.
+pub(super) async fn rehydrate(
+    shared: &Arc<Shared>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<u64, store::Error> {
+    let scan = rows::Scan::open(&shared.pool).await?;
+    let (next, read) = (AtomicU32::new(0), AtomicU64::new(0));
+    let reader = async || {
+        loop {
+            let range = next.fetch_add(1, Relaxed);
+            if range >= scan.ranges() {
+                return Ok::<(), store::Error>(());
+            }
+            let rows = if shared.is_full() { fall_asleep(shared, &scan, range).await? } else { live(shared, &scan, range).await? };
+            progress(read.fetch_add(rows, Relaxed) + rows, scan.estimate());
         }
+    };
+    let (overdue, a, b) = tokio::join!(overdue_first(shared), reader(), reader());
+    scan.close().await;
+    overdue?;
+    a?;
+    b?;
+    // All of them are in their shards when every permit is back.
+    let _ = shared.scanned.acquire_many(SCANNED_MAX).await;
+    for shard in shared.shards.get().into_iter().flatten() {
+        let _ = shard.cast(ShardMessage::ScanDone);
+    }
+    Ok(read.into_inner())
+}
+
+/// Has what is overdue read by id, oldest first. The rest of it comes with the scan, and waits its turn by its due time in the
+/// line of its account.
+async fn overdue_first(shared: &Shared) -> Result<(), store::Error> {
+    for id in rows::overdue(&shared.pool, shared.clock.now(), OVERDUE_FIRST).await? {
+        shared.to_shard(id, ShardMessage::Activate(id));
+    }
+    Ok(())
+}
+
+async fn live(shared: &Arc<Shared>, scan: &rows::Scan, range: u32) -> Result<u64, store::Error> {
+    let found = scan.rows(range).await?;
+    let read = found.len() as u64;
+    let mut by_shard = ByShard::new(shared);
+    for row in found {
         if let rows::Loaded::Ready { execution, .. } = &row
             && !shared.roster.campaign(execution.campaign).is_some_and(|c| c.is_active())
         {
             continue;
         }
-        metrics::counter!(telemetry::REHYDRATED).increment(1);
         by_shard.add(row).await;
     }
-    by_shard.flush().await;
-    progress(read);
+    metrics::counter!(telemetry::REHYDRATED).increment(read);
+    by_shard.hand_over_scanned().await;
+    Ok(read)
+}
+
+async fn fall_asleep(shared: &Shared, scan: &rows::Scan, range: u32) -> Result<u64, store::Error> {
+    let found = scan.wakes(range).await?;
+    let read = found.len() as u64;
+    let mut shards: HashMap<u16, Vec<(ExecutionId, Option<Timestamp>)>> = HashMap::new();
+    for row in found {
+        let (rows::Asleep::Parked { id, campaign, .. } | rows::Asleep::Whole { id, campaign }) = row;
+        if !shared.roster.campaign(campaign).is_some_and(|c| c.is_active()) {
+            continue;
+        }
+        match row {
+            rows::Asleep::Parked { id, wake, .. } => shards.entry(id.shard()).or_default().push((id, wake)),
+            rows::Asleep::Whole { .. } => shared.to_shard(id, ShardMessage::Activate(id)),
+        }
+    }
+    metrics::counter!(telemetry::REHYDRATED).increment(read);
+    for rows in shards.into_values() {
+        if let (Some((id, _)), Some(permit)) = (rows.first(), shared.scan_permit(rows.len()).await) {
+            shared.to_shard(*id, ShardMessage::Asleep(rows, permit));
+        }
+    }
     Ok(read)
 }
 
@@ -148,11 +206,7 @@ impl<'a> ByShard<'a> {
     }
 
     fn push(&mut self, id: ExecutionId, result: LoadResult) {
-        let rows = self.shards.entry(id.shard()).or_default();
-        rows.push((id, result));
-        if rows.len() >= SHARD_CHUNK {
-            self.shared.to_shard(id, ShardMessage::Loaded(std::mem::take(rows)));
-        }
+        self.shards.entry(id.shard()).or_default().push((id, result));
     }
 
     /// Says why in the rows, for whoever looks; they keep their place.
@@ -160,6 +214,19 @@ impl<'a> ByShard<'a> {
         let notes = std::mem::take(&mut self.notes);
         if let Err(error) = rows::mark_unrunnable(&self.shared.pool, &notes).await {
             tracing::warn!(rows = notes.len(), %error, "cannot note why executions do not run");
+        }
+    }
+
+    /// Hands over what a scan has read, as fast as the shards take it.
+    async fn hand_over_scanned(mut self) {
+        for rows in std::mem::take(&mut self.shards).into_values() {
+            if let (Some((id, _)), Some(permit)) = (rows.first(), self.shared.scan_permit(rows.len()).await) {
+                let id = *id;
+                self.shared.to_shard(id, ShardMessage::Scanned(rows, permit));
+            }
+        }
+        if !self.notes.is_empty() {
+            self.note().await;
         }
     }
 

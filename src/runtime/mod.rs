@@ -21,14 +21,17 @@ use crate::domain::trigger::Trigger;
 use crate::provider::Provider;
 use crate::store::lease::{AcquireError, Lease};
 use crate::store::writer::{self, Writer};
-use crate::store::{self, Pool, execution, migrate, send};
+use crate::store::{self, Pool, migrate, send};
 
+mod backlog;
 pub mod bare;
 mod channel;
 mod dispatch;
+mod gather;
 mod housekeeping;
 mod inbox;
 mod loader;
+mod plan;
 mod prospect;
 mod roster;
 mod settle;
@@ -38,6 +41,7 @@ mod wheel;
 mod work;
 
 use channel::ChannelMessage;
+use gather::{Claims, Gatherer, Loads};
 pub use inbox::api_trigger;
 use shard::{ShardMessage, ShardSupervisor};
 pub use shared::BeforeStep;
@@ -90,6 +94,8 @@ pub struct RuntimeStatus {
     pub ready: bool,
     /// Live prospect actors.
     pub residents: u64,
+    /// Executions without a live actor that have a wake-up.
+    pub parked: u64,
     /// Why it is not ready, for people; empty when ready.
     pub reason: String,
 }
@@ -106,6 +112,9 @@ pub struct Options {
     pub in_flight_max: usize,
     /// Timer firings that may be in flight at once.
     pub timers_max: usize,
+    /// Live actors at most (9 KB each); beyond that the executions that sleep longest are parked: they cost a wake-up entry
+    /// each, and are read back on their timer or on any trigger.
+    pub resident_max: usize,
     /// How long the shards stay ours without a renewal.
     pub lease_ttl: Duration,
     /// How the writer groups commits.
@@ -125,6 +134,7 @@ impl Options {
             providers,
             in_flight_max: 16_384,
             timers_max: 8_192,
+            resident_max: 1_000_000,
             lease_ttl: store::lease::TTL,
             writer: writer::Options::default(),
             progress: Box::new(|_, _| ()),
@@ -182,6 +192,9 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     send::reopen_stale_gates(&options.pool, &view, started).await?;
     let (loader, requests) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
+        backlogs: dashmap::DashMap::new(),
+        loads: Gatherer::new(Loads(options.pool.clone())),
+        claims: Gatherer::new(Claims(options.pool.clone(), view.clone())),
         writer: Writer::start(options.pool.clone(), view.clone(), options.writer),
         roster: roster::Roster::new(options.pool.clone()),
         pool: options.pool,
@@ -194,7 +207,11 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         loader,
         admission: Arc::new(Semaphore::new(options.in_flight_max)),
         timers: Arc::new(Semaphore::new(options.timers_max)),
+        scanned: Arc::new(Semaphore::new(shared::SCANNED_MAX as usize)),
         residents: 0.into(),
+        resident_max: options.resident_max as u64,
+        parked: 0.into(),
+        lateness: metrics::histogram!(crate::telemetry::TIMER_LATENESS_SECONDS),
         ready: false.into(),
         draining: false.into(),
         account_status: tokio::sync::Mutex::new(()),
@@ -215,6 +232,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     let _ = shared.shards.set(shards.clone());
 
     let mut tasks = vec![tokio::spawn(loader::run(Arc::clone(&shared), requests)).abort_handle()];
+    tasks.extend([keep("loads", &shared, gather::loads), keep("claims", &shared, gather::claims)]);
     // Accounts, and with them the sends that are open, come before the prospects: what was in flight is settled first.
     housekeeping::refresh(&shared, false).await?;
     tasks.extend([
@@ -258,13 +276,10 @@ where
 /// Reads everything back, as often as it takes: what was read before a failure stays resident and is passed over.
 async fn rehydrate(shared: Arc<Shared>, progress: Box<dyn Fn(u64, u64) + Send + Sync>) {
     loop {
-        let attempt = async {
-            let all = u64::try_from(execution::count_open(&shared.pool).await?).unwrap_or(0);
-            loader::rehydrate(&shared, &|read| progress(read, all)).await
-        };
-        match attempt.await {
+        match loader::rehydrate(&shared, &progress).await {
             Ok(read) => {
-                tracing::info!(executions = read, "everything is resident");
+                tracing::info!(executions = read, residents = shared.residents.load(Relaxed),
+                    parked = shared.parked.load(Relaxed), "everything is read back");
                 shared.ready.store(true, Relaxed);
                 return;
             }
@@ -327,6 +342,8 @@ impl Runtime {
         for task in &self.tasks {
             task.abort();
         }
+        shared.loads.close();
+        shared.claims.close();
         shared.writer.close().await;
         for channel in &shared.channels {
             channel.stop(None);
@@ -418,7 +435,12 @@ impl Handle {
             (false, true) => "shutting down".to_owned(),
             (false, false) => "executions are being read back from the table".to_owned(),
         };
-        RuntimeStatus { ready, residents: self.shared.residents.load(Relaxed), reason }
+        RuntimeStatus {
+            ready,
+            residents: self.shared.residents.load(Relaxed),
+            parked: self.shared.parked.load(Relaxed),
+            reason,
+        }
     }
 }
 

@@ -1,24 +1,28 @@
 //! The actor of one prospect: holds its execution, decides by `domain::step`, persists, adopts, then acts.
 //!
 //! Owned by its shard, which hands it one work at a time and holds its timers. The handler awaits nothing, so its future
-//! stays small (a fat future is kept alive in every idle actor) and nothing can come between reading and deciding.
+//! stays small (a fat future is kept alive in every idle actor) and nothing can come between reading and deciding. What a
+//! decision makes due at once is decided with it: one commit instead of two between a trigger and its next send.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::plan::{Added, Plan, Told};
 use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
-use super::work::{Done, Outcome, Runnable, SendDetails, Work};
+use super::work::{Done, Outcome, Runnable, Work};
 use crate::domain::account::Channel;
 use crate::domain::execution::{Execution, Status};
-use crate::domain::id::{AccountId, SendId};
-use crate::domain::send::{SendIntent, SendStatus};
-use crate::domain::step::{Decision, Effect, FinishSend, needs_mending, step};
+use crate::domain::id::AccountId;
+use crate::domain::step::{Decision, needs_mending, step};
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
-use crate::store::writer::{Change, Committed, Finish, Move, NewSend};
+use crate::store::writer::{Change, Committed};
+
+/// Decisions of one commit. More than two are rare: a step that is passed over makes the next one due at once.
+const CHAIN_MAX: usize = 8;
 
 /// See the module's text.
 pub(super) struct ProspectActor;
@@ -41,7 +45,8 @@ pub(super) struct Resident {
 
 struct Pending {
     next: Execution,
-    hints: Vec<(AccountId, SendHint)>,
+    trigger: &'static str,
+    told: Told,
 }
 
 impl Actor for ProspectActor {
@@ -77,107 +82,69 @@ impl Resident {
         let releases = self.shared.releases.load(SeqCst);
         let execution = &self.row.execution;
         let (trigger, details) = match work {
-            Work::Wake if needs_mending(execution, &self.row.flow) => (Trigger::Adopted, None),
-            Work::Wake => (which_timer(execution, now), None),
+            Work::Wake | Work::Granted(_) if needs_mending(execution, &self.row.flow) => (Trigger::Adopted, None),
+            Work::Wake | Work::Granted(_) => (which_timer(execution, now), None),
             Work::Trigger(trigger, details) => (trigger.clone(), details.as_deref()),
         };
         if trigger.is_time() && !self.row.campaign.is_active() {
             return self.done(Outcome::Held { releases });
         }
-        if let Some(before_step) = &self.shared.before_step {
-            before_step(execution, &trigger);
-        }
-        match step(execution, &self.row.flow, &trigger, now) {
+        let granted = if let Work::Granted(account) = work { Some(*account) } else { None };
+        match self.decide(execution, &trigger, now) {
             Decision::Rejected(why) => self.done(Outcome::Rejected(why.as_str())),
             Decision::Transition { next, effects } => {
-                match self.change(*next, effects, trigger, details, now) {
-                    Some((change, pending)) => {
-                        self.pending = Some(Box::new(pending));
-                        let myself = myself.clone();
-                        self.shared.writer.commit(
-                            Box::new(change),
-                            Box::new(move |committed| {
-                                // An actor that has died meanwhile is rebuilt from the row.
-                                let _ = myself.cast(ProspectMessage::Committed(committed));
-                            }),
-                        );
+                let mut plan = Plan::new(&self.shared, &self.row, details, now);
+                match plan.add(trigger, *next, effects, granted) {
+                    Added::Yes => {}
+                    Added::NoAccount => return self.done(Outcome::Held { releases }),
+                    Added::Full(account) => {
+                        let due = execution.next_execution_at.unwrap_or(now);
+                        self.shared.backlog(account).line_up(due, execution.id);
+                        return self.done(Outcome::Lined);
                     }
-                    None => self.done(Outcome::Held { releases }),
                 }
+                self.chain(&mut plan, now);
+                let (change, told) = plan.into_change();
+                self.commit(myself, change, told);
             }
         }
     }
 
-    /// Turns a decision into rows. `None`: it needs an account and there is none, so nothing is decided yet.
-    fn change(
-        &self,
-        mut next: Execution,
-        effects: Vec<Effect>,
-        trigger: Trigger,
-        details: Option<&SendDetails>,
-        now: Timestamp,
-    ) -> Option<(Change, Pending)> {
-        let before = &self.row.execution;
-        let (mut sends, mut cancel, mut finish, mut hints) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut told = None;
-        for effect in effects {
-            match effect {
-                Effect::Send(intent) => {
-                    let account = self.account(&mut next, &intent)?;
-                    hints.push((account, self.hint(intent.id)));
-                    sends.push(NewSend { intent, account });
-                }
-                Effect::CancelSend(send) => {
-                    // Its channel tells whether it was taken back in time.
-                    told = Some(send);
-                    cancel.push(send);
-                }
-                Effect::FinishSend(row) => {
-                    if let Some(account) = details.map(|d| d.account)
-                        && row.status == SendStatus::Pending
-                    {
-                        hints.push((account, self.hint(row.send)));
-                    }
-                    finish.push(finish_row(row, details));
-                }
+    fn decide(&self, execution: &Execution, trigger: &Trigger, now: Timestamp) -> Decision {
+        if let Some(before_step) = &self.shared.before_step {
+            before_step(execution, trigger);
+        }
+        step(execution, &self.row.flow, trigger, now)
+    }
+
+    /// Decides with it what is due at once, as far as there is an account with room. What waits for one is woken by its
+    /// timer, at once, and stands in line then.
+    fn chain(&self, plan: &mut Plan<'_>, now: Timestamp) {
+        for _ in 1..CHAIN_MAX {
+            let next = plan.next();
+            let due = next.status == Status::Pending && next.wake_at().is_some_and(|at| at <= now);
+            if !due || !self.row.campaign.is_active() {
+                return;
+            }
+            let Decision::Transition { next, effects } = self.decide(next, &Trigger::Due, now) else { return };
+            if !matches!(plan.add(Trigger::Due, *next, effects, None), Added::Yes) {
+                return;
             }
         }
-        // Resumed with a send that was held back meanwhile: its channel has forgotten it.
-        if matches!(trigger, Trigger::Resume) {
-            told = next.open_send;
-        }
-        if let Some(send) = told {
-            let accounts = Channel::ALL.iter().filter_map(|channel| next.accounts.get(*channel));
-            hints.extend(accounts.map(|account| (account, self.hint(send))));
-        }
-        let step_id = self.row.flow.step(next.current_step).map(|s| s.id.clone());
-        let change = Change {
-            next: next.clone(),
-            step_id,
-            at: now,
-            moves: vec![Move {
-                trigger,
-                from_status: before.status,
-                from_step: before.current_step,
-                to_status: next.status,
-                to_step: next.current_step,
-            }],
-            sends,
-            cancel,
-            finish,
-        };
-        Some((change, Pending { next, hints }))
     }
 
-    fn account(&self, next: &mut Execution, intent: &SendIntent) -> Option<AccountId> {
-        let channel = intent.action.channel()?;
-        let account = self.shared.roster.account_for(next, &self.row.campaign, channel)?;
-        next.accounts.set(channel, account);
-        Some(account)
-    }
-
-    const fn hint(&self, send: SendId) -> SendHint {
-        (self.row.execution.workspace, send)
+    fn commit(&mut self, myself: &ActorRef<ProspectMessage>, change: Change, mut told: Told) {
+        told.hints.extend(also_told(&change));
+        let trigger = change.moves.first().map_or("none", |m| m.trigger.name());
+        self.pending = Some(Box::new(Pending { next: change.next.clone(), trigger, told }));
+        let myself = myself.clone();
+        self.shared.writer.commit(
+            Box::new(change),
+            Box::new(move |committed| {
+                // An actor that has died meanwhile is rebuilt from the row.
+                let _ = myself.cast(ProspectMessage::Committed(committed));
+            }),
+        );
     }
 
     /// Persisted: adopt the new state, then act on it.
@@ -186,10 +153,11 @@ impl Resident {
         match committed {
             Committed::Done => {
                 self.row.execution = pending.next;
-                for (account, hint) in pending.hints {
-                    self.shared.hint_channel(account, hint);
+                for (account, hint) in &pending.told.hints {
+                    self.shared.hint_channel(*account, *hint);
                 }
-                self.done(Outcome::Applied { version: self.row.execution.version });
+                let version = self.row.execution.version;
+                self.done(Outcome::Applied { version, trigger: pending.trigger });
             }
             Committed::Conflict => self.done(Outcome::Conflict),
             Committed::LeaseLost | Committed::Closed => self.done(Outcome::Lost),
@@ -198,29 +166,35 @@ impl Resident {
 
     fn done(&self, outcome: Outcome) {
         let execution = &self.row.execution;
-        let done = Done { execution: execution.id, outcome, status: execution.status, wake: execution.wake_at() };
+        let done = Done {
+            execution: execution.id,
+            outcome,
+            status: execution.status,
+            wake: execution.wake_at(),
+            sending: execution.open_send.is_some(),
+        };
         self.shared.to_shard(execution.id, ShardMessage::Done(Box::new(done)));
     }
+}
+
+/// Hints at a send that is taken back (its channel tells whether in time), or that was held back while its execution
+/// was paused (its channel has forgotten it).
+fn also_told(change: &Change) -> Vec<(AccountId, SendHint)> {
+    let resumed = change.moves.iter().any(|m| matches!(m.trigger, Trigger::Resume));
+    let sends = change.cancel.iter().copied().chain(change.next.open_send.filter(|_| resumed));
+    let workspace = change.next.workspace;
+    sends
+        .flat_map(|send| {
+            let accounts = Channel::ALL.iter().filter_map(|channel| change.next.accounts.get(*channel));
+            accounts.map(move |account| (account, (workspace, send)))
+        })
+        .collect()
 }
 
 /// Which of its timers a waking execution means. For one that has none the core says why not.
 fn which_timer(execution: &Execution, now: Timestamp) -> Trigger {
     let deadline_passed = execution.next_execution_at.is_none_or(|at| at <= now);
     if execution.status == Status::WaitingTrigger && !deadline_passed { Trigger::CheckDue } else { Trigger::Due }
-}
-
-fn finish_row(row: FinishSend, details: Option<&SendDetails>) -> Finish {
-    Finish {
-        send: row.send,
-        status: row.status,
-        parked: row.parked,
-        class: row.class,
-        error: row.error,
-        receipt: details.map(|d| d.receipt.clone()),
-        account: details.map(|d| d.account),
-        rest_until: details.and_then(|d| d.rest_until),
-        open_gate: true,
-    }
 }
 
 #[cfg(test)]

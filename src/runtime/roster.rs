@@ -1,5 +1,6 @@
 //! Campaigns, flows and accounts in memory. The rows are the truth; this copy is refreshed on a hint and every few seconds.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -20,10 +21,23 @@ pub(super) struct Campaign {
     announced: AtomicBool,
     /// 0 until the flow could be taken over.
     version: AtomicI32,
+    /// Those it may use, ordered.
     accounts: RwLock<Option<Vec<AccountId>>>,
 }
 
 impl Campaign {
+    /// For tests: one that runs.
+    #[cfg(test)]
+    pub(super) fn running(workspace: WorkspaceId) -> Self {
+        Self {
+            workspace,
+            active: true.into(),
+            announced: true.into(),
+            version: 1.into(),
+            accounts: RwLock::default(),
+        }
+    }
+
     /// Whether time moves for its prospects.
     pub(super) fn is_active(&self) -> bool {
         self.active.load(Relaxed)
@@ -55,11 +69,19 @@ pub(super) struct Roster {
     campaigns: DashMap<CampaignId, Arc<Campaign>>,
     flows: DashMap<(CampaignId, i32), Arc<Flow>>,
     accounts: RwLock<Arc<Vec<Arc<Account>>>>,
+    /// Those that are not switched off, by workspace and channel, ordered by id: what a draw is made from.
+    drawn: RwLock<HashMap<(WorkspaceId, Channel), Vec<AccountId>>>,
 }
 
 impl Roster {
     pub(super) fn new(pool: Pool) -> Self {
-        Self { pool, campaigns: DashMap::new(), flows: DashMap::new(), accounts: RwLock::default() }
+        Self {
+            pool,
+            campaigns: DashMap::new(),
+            flows: DashMap::new(),
+            accounts: RwLock::default(),
+            drawn: RwLock::default(),
+        }
     }
 
     /// Reads one campaign again, or all of them and the accounts.
@@ -93,12 +115,24 @@ impl Roster {
             let before = self.accounts();
             let accounts: Vec<Arc<Account>> = accounts.into_iter().map(Arc::new).collect();
             changes.accounts = accounts.iter().filter(|a| !before.contains(a)).map(Arc::clone).collect();
-            *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
+            self.note_accounts(accounts);
         }
         Ok(changes)
     }
 
-    fn note_campaign(&self, row: rows::CampaignRow, version: i32) -> Arc<Campaign> {
+    fn note_accounts(&self, accounts: Vec<Arc<Account>>) {
+        let mut drawn: HashMap<(WorkspaceId, Channel), Vec<AccountId>> = HashMap::new();
+        for account in accounts.iter().filter(|a| a.status != AccountStatus::Disabled) {
+            drawn.entry((account.workspace, account.channel)).or_default().push(account.id);
+        }
+        *self.drawn.write().unwrap_or_else(PoisonError::into_inner) = drawn;
+        *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
+    }
+
+    fn note_campaign(&self, mut row: rows::CampaignRow, version: i32) -> Arc<Campaign> {
+        if let Some(ids) = &mut row.accounts {
+            ids.sort_unstable();
+        }
         if let Some(campaign) = self.campaign(row.id) {
             campaign.active.store(row.active, Relaxed);
             campaign.version.store(version, Relaxed);
@@ -199,8 +233,7 @@ impl Roster {
                 Arc::clone(a)
             }
         };
-        let accounts = self.accounts().iter().map(halted).collect();
-        *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
+        self.note_accounts(self.accounts().iter().map(halted).collect());
     }
 
     /// A known campaign.
@@ -225,16 +258,17 @@ impl Roster {
             return Some(account);
         }
         let allowed = campaign.accounts.read().unwrap_or_else(PoisonError::into_inner);
-        let accounts = self.accounts();
-        let candidates: Vec<AccountId> = accounts
-            .iter()
-            .filter(|a| a.workspace == campaign.workspace && a.channel == channel)
-            .filter(|a| a.status != AccountStatus::Disabled)
-            .filter(|a| allowed.as_ref().is_none_or(|ids| ids.contains(&a.id)))
-            .map(|a| a.id)
-            .collect();
-        let draw = execution.id.0.as_u128() >> 10;
-        let index = draw.checked_rem(candidates.len() as u128)?;
-        candidates.get(usize::try_from(index).ok()?).copied()
+        let drawn = self.drawn.read().unwrap_or_else(PoisonError::into_inner);
+        let candidates = drawn.get(&(campaign.workspace, channel))?;
+        // The low bits of an id name its shard.
+        let draw = |n: usize| usize::try_from((execution.id.0.as_u128() >> 10).checked_rem(n as u128)?).ok();
+        match allowed.as_deref() {
+            None => candidates.get(draw(candidates.len())?).copied(),
+            Some(ids) => {
+                let mut among = candidates.iter().filter(|a| ids.binary_search(a).is_ok());
+                let index = draw(among.clone().count())?;
+                among.nth(index).copied()
+            }
+        }
     }
 }

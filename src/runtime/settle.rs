@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::channel::{Job, Report};
+use super::channel::{Job, Report, Seat};
 use super::dispatch::{finish, request};
 use super::roster::FlowError;
 use super::shared::Shared;
-use crate::domain::account::Account;
 use crate::domain::send::{Action, FailureClass, Receipt, SendOutcome};
 use crate::domain::time::Timestamp;
 use crate::provider::{Found, settle_delays};
 use crate::store::send::{self as rows, Dispatch};
-use crate::telemetry;
 
 /// However fast the clock runs, the provider gets this long in real time to finish what it was asked.
 const REAL_WAIT: Duration = Duration::from_millis(300);
@@ -34,7 +32,8 @@ fn wait_from(shared: &Shared, now: Timestamp, delay: Duration) -> Timestamp {
 }
 
 /// Reads back once and acts on what it finds.
-pub(super) async fn read_back(shared: &Arc<Shared>, account: &Account, mut job: Job, row: &Dispatch) -> Report {
+pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, mut row: Dispatch) -> Report {
+    let account = &*seat.account;
     let now = shared.clock.now();
     if row.dispatch_count == 0
         && let Err(FlowError::Store(error)) = shared.roster.flow(row.send.campaign, row.send.flow_version).await
@@ -42,12 +41,12 @@ pub(super) async fn read_back(shared: &Arc<Shared>, account: &Account, mut job: 
         tracing::warn!(send.id = %row.send.id, %error, "cannot read a flow; trying again");
         return Report::Later(job, wait_from(shared, now, UNREADABLE_WAIT));
     }
-    let request = match request(shared, account, row).await {
+    let request = match request(shared, account, &mut row).await {
         Ok(request) => request,
         Err(error) => {
             // Never claimed (adopted) and cannot even be rendered: it cannot have been our text.
             let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
-            finish(shared, account, row, outcome, Receipt::default(), None).await;
+            finish(shared, account, &row, outcome, Receipt::default(), None).await;
             return Report::Gone(row.send.id);
         }
     };
@@ -60,8 +59,8 @@ pub(super) async fn read_back(shared: &Arc<Shared>, account: &Account, mut job: 
     }
     let outcome = match provider.find(&request, since).await {
         Ok(Found::Sent(receipt)) => {
-            count(account, &SendOutcome::Sent);
-            finish(shared, account, row, SendOutcome::Sent, receipt, None).await;
+            seat.count(&SendOutcome::Sent);
+            finish(shared, account, &row, SendOutcome::Sent, receipt, None).await;
             return Report::Gone(row.send.id);
         }
         Ok(Found::Absent) => {
@@ -82,17 +81,12 @@ pub(super) async fn read_back(shared: &Arc<Shared>, account: &Account, mut job: 
             SendOutcome::Unresolved { error: error.to_string() }
         }
     };
-    count(account, &outcome);
+    seat.count(&outcome);
     let again = outcome == SendOutcome::NotSent;
-    finish(shared, account, row, outcome, Receipt::default(), None).await;
+    finish(shared, account, &row, outcome, Receipt::default(), None).await;
     if again {
         job.absent = 0;
         return Report::Later(job, shared.clock.now());
     }
     Report::Gone(row.send.id)
-}
-
-fn count(account: &Account, outcome: &SendOutcome) {
-    metrics::counter!(telemetry::SENDS, "channel" => account.channel.as_str(), "outcome" => outcome.as_str())
-        .increment(1);
 }

@@ -7,9 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use ractor::ActorRef;
-use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::backlog::Backlog;
 use super::channel::ChannelMessage;
+use super::gather::{Claims, Gatherer, Loads};
 use super::roster::Roster;
 use super::shard::ShardMessage;
 use crate::clock::Clock;
@@ -21,6 +23,9 @@ use crate::provider::Provider;
 use crate::store::Pool;
 use crate::store::lease::LeaseView;
 use crate::store::writer::Writer;
+
+/// Rows of a scan that may be on their way to their shards at once: some tens of megabytes.
+pub(super) const SCANNED_MAX: u32 = 32_768;
 
 /// Called before every step, for fault injection: a panic in it is a panic of the actor.
 pub type BeforeStep = Arc<dyn Fn(&Execution, &Trigger) + Send + Sync>;
@@ -36,6 +41,11 @@ pub(super) struct Shared {
     /// Filled once, right after the shard supervisors have started.
     pub(super) shards: OnceLock<Vec<ActorRef<ShardMessage>>>,
     pub(super) channels: DashMap<AccountId, ActorRef<ChannelMessage>>,
+    /// What each account has to do. Outlives a crashed channel actor.
+    pub(super) backlogs: DashMap<AccountId, Arc<Backlog>>,
+    /// Reads and claims of sends, of all accounts together.
+    pub(super) loads: Gatherer<Loads>,
+    pub(super) claims: Gatherer<Claims>,
     /// The send whose provider call is running, by account. Outlives a crashed channel actor.
     pub(super) in_flight: DashMap<AccountId, SendId>,
     /// Executions to be read from the table and handed to their shard.
@@ -44,7 +54,15 @@ pub(super) struct Shared {
     pub(super) admission: Arc<Semaphore>,
     /// Timer firings that may be in flight, apart from the above, so that a flood of triggers does not stop time.
     pub(super) timers: Arc<Semaphore>,
+    /// Bounds what a scan reads ahead of the shards.
+    pub(super) scanned: Arc<Semaphore>,
+    /// Live actors, and how many there may be.
     pub(super) residents: AtomicU64,
+    pub(super) resident_max: u64,
+    /// Wake-ups of executions without a live actor.
+    pub(super) parked: AtomicU64,
+    /// How late timers fire.
+    pub(super) lateness: metrics::Histogram,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
     /// Status changes of accounts are applied one after the other, in the order they came in.
@@ -67,9 +85,7 @@ impl Shared {
 
     /// Tells the channel of an account that a send may be waiting for it.
     pub(super) fn hint_channel(&self, account: AccountId, hint: SendHint) {
-        if let Some(channel) = self.channels.get(&account) {
-            let _ = channel.cast(ChannelMessage::Hint(hint));
-        }
+        self.backlog(account).hint(hint);
     }
 
     /// The same for every account of an execution: which of them carries the send, its row tells.
@@ -79,6 +95,30 @@ impl Shared {
                 self.hint_channel(account, hint);
             }
         }
+    }
+
+    /// What an account has to do. Made on demand: a hint may come before the account's channel has started.
+    pub(super) fn backlog(&self, account: AccountId) -> Arc<Backlog> {
+        if let Some(backlog) = self.backlogs.get(&account) {
+            return Arc::clone(&backlog);
+        }
+        Arc::clone(&self.backlogs.entry(account).or_insert_with(|| Backlog::new(account)))
+    }
+
+    /// Whether there are as many live actors as there may be.
+    pub(super) fn is_full(&self) -> bool {
+        self.residents.load(Relaxed) >= self.resident_max
+    }
+
+    /// Whether there are more live actors than there may be.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.residents.load(Relaxed) > self.resident_max
+    }
+
+    /// Waits until the shards have room for so many rows of a scan. `None` only when nobody takes them any more.
+    pub(super) async fn scan_permit(&self, rows: usize) -> Option<OwnedSemaphorePermit> {
+        let rows = u32::try_from(rows).unwrap_or(SCANNED_MAX).min(SCANNED_MAX);
+        Arc::clone(&self.scanned).acquire_many_owned(rows).await.ok()
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -94,3 +134,52 @@ impl fmt::Debug for Shared {
 
 /// A send that may be waiting. Only a hint: the channel reads the row.
 pub(super) type SendHint = (WorkspaceId, SendId);
+
+/// What a scripted runtime asks of its loader, and of its writer.
+#[cfg(test)]
+type Asked = (
+    mpsc::UnboundedReceiver<ExecutionId>,
+    mpsc::UnboundedReceiver<(Box<crate::store::writer::Change>, crate::store::writer::Answer)>,
+);
+
+#[cfg(test)]
+impl Shared {
+    /// For tests: without a database, a loader or a writer; the test plays them.
+    pub(super) fn scripted(clock: Clock, resident_max: u64) -> (Arc<Self>, Asked) {
+        let pool = crate::store::imagined();
+        let (loader, requests) = mpsc::unbounded_channel();
+        let (writer, changes) = Writer::scripted();
+        let lease = LeaseView::nobody();
+        let shared = Self {
+            roster: Roster::new(pool.clone()),
+            loads: Gatherer::new(Loads(pool.clone())),
+            claims: Gatherer::new(Claims(pool.clone(), lease.clone())),
+            pool,
+            clock,
+            lease,
+            writer,
+            providers: HashMap::new(),
+            shards: OnceLock::new(),
+            channels: DashMap::new(),
+            backlogs: DashMap::new(),
+            in_flight: DashMap::new(),
+            loader,
+            admission: Arc::new(Semaphore::new(1024)),
+            timers: Arc::new(Semaphore::new(1024)),
+            scanned: Arc::new(Semaphore::new(SCANNED_MAX as usize)),
+            residents: 0.into(),
+            resident_max,
+            parked: 0.into(),
+            lateness: metrics::histogram!(crate::telemetry::TIMER_LATENESS_SECONDS),
+            ready: false.into(),
+            draining: false.into(),
+            account_status: Mutex::new(()),
+            releases: 0.into(),
+            inbox: Notify::new(),
+            arrivals: Notify::new(),
+            roster_changed: Notify::new(),
+            before_step: None,
+        };
+        (Arc::new(shared), (requests, changes))
+    }
+}

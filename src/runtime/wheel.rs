@@ -1,4 +1,4 @@
-//! The timer wheel of one shard: who has to be woken when. 27 bytes an entry.
+//! A timer wheel: who has to be woken when. 27 bytes an entry.
 
 use std::collections::BTreeSet;
 
@@ -25,6 +25,16 @@ impl Wheel {
     /// The earliest wake-up.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.entries.first().map(|(at, _)| *at)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Everybody in it, the latest wake-up first.
+    pub(super) fn latest_first(&self) -> impl Iterator<Item = ExecutionId> {
+        self.entries.iter().rev().map(|(_, execution)| *execution)
     }
 
     /// Takes out the earliest entry if it is due.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::backlog::Place;
 use super::{DeliverError, Delivery};
 use crate::domain::execution::{Execution, Status};
 use crate::domain::flow::Flow;
@@ -19,6 +20,8 @@ use crate::runtime::roster::Campaign;
 pub(super) enum Work {
     /// Its wake-up has come; which timer it is, the execution knows.
     Wake,
+    /// It was due and waited for its account, which has a place for its send now.
+    Granted(AccountId),
     /// A fact, a command, or a send's outcome.
     Trigger(Trigger, Option<Box<SendDetails>>),
 }
@@ -26,7 +29,7 @@ pub(super) enum Work {
 impl Work {
     pub(super) const fn name(&self) -> &'static str {
         match self {
-            Self::Wake => "wake",
+            Self::Wake | Self::Granted(_) => "wake",
             Self::Trigger(trigger, _) => trigger.name(),
         }
     }
@@ -49,6 +52,10 @@ pub(super) struct Inbound {
     /// Held until the work is answered; `None` for send results, of which there is one an account at most.
     #[expect(dead_code, reason = "held for its drop")]
     pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// The place in an account's backlog that it was given; given back with this, when the hint of its send, if it came to
+    /// one, is on its way.
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(super) place: Option<Place>,
     pub(super) arrived: Instant,
     /// Version conflicts met so far.
     pub(super) conflicts: u8,
@@ -56,7 +63,13 @@ pub(super) struct Inbound {
 
 impl Inbound {
     pub(super) fn new(work: Work) -> Self {
-        Self { work: Arc::new(work), answer: None, permit: None, arrived: Instant::now(), conflicts: 0 }
+        Self { work: Arc::new(work), answer: None, permit: None, place: None, arrived: Instant::now(), conflicts: 0 }
+    }
+
+    /// Lets a due execution use its place in the backlog.
+    pub(super) fn granted(place: Place) -> Self {
+        let work = Work::Granted(place.account());
+        Self { place: Some(place), ..Self::new(work) }
     }
 
     pub(super) fn answer(self, result: Result<Delivery, DeliverError>) {
@@ -72,6 +85,8 @@ impl Inbound {
 pub(super) enum Outcome {
     Applied {
         version: i64,
+        /// What moved it.
+        trigger: &'static str,
     },
     Rejected(&'static str),
     /// Time does not move for it now (campaign not active, no account): to be woken again when that changes.
@@ -79,6 +94,8 @@ pub(super) enum Outcome {
         /// The releases when it looked.
         releases: u64,
     },
+    /// It is due, and waits in the line of its account.
+    Lined,
     /// The row is not what the actor thought: it has to be read again.
     Conflict,
     /// The shard belongs to another node now, or the writer is closed.
@@ -92,6 +109,8 @@ pub(super) struct Done {
     pub(super) outcome: Outcome,
     pub(super) status: Status,
     pub(super) wake: Option<Timestamp>,
+    /// Whether the outcome of a send is still to come.
+    pub(super) sending: bool,
 }
 
 /// A row with what it takes to run it.

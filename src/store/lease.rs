@@ -76,7 +76,7 @@ pub struct LeaseView {
 }
 
 impl LeaseView {
-    /// Nobody's: it passes no fence. For measuring what does not reach Postgres.
+    /// Nobody's: it passes no fence. For what does not reach Postgres.
     pub fn nobody() -> Self {
         Self { node: Node { id: Uuid::nil(), incarnation: 0 }, epochs: Arc::new([0; SHARDS as usize]) }
     }

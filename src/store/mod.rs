@@ -145,6 +145,19 @@ pub async fn connect_engine(url: &str, max: u32) -> Result<Pool, Error> {
     open(url, max, &planned_once).await
 }
 
+/// For tests that never ask: a pool without a database.
+#[cfg(test)]
+pub(crate) fn imagined() -> Pool {
+    PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new_without_pgpass())
+}
+
+/// A pool of its own for one kind of work on the same database: no other kind takes its `connections`, and nobody waits
+/// longer than `wait` for one. Opens nothing yet. Needs a tokio runtime.
+pub fn apart(pool: &Pool, connections: u32, wait: Duration) -> Pool {
+    let options = (*pool.connect_options()).clone();
+    pool.options().clone().max_connections(connections).acquire_timeout(wait).connect_lazy_with(options)
+}
+
 async fn open(url: &str, max: u32, settings: &[(&str, &str)]) -> Result<Pool, Error> {
     let options: PgConnectOptions = url.parse().map_err(|_: sqlx::Error| {
         // The parser's message may quote the address, and with it the password.

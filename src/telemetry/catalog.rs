@@ -86,6 +86,10 @@ const fn seconds(name: &'static str, labels: &'static [Label], help: &'static st
 pub const CATALOG: &[Metric] = &[
     gauge(BUILD_INFO, &[label("version", &[env!("CARGO_PKG_VERSION")])], "Constant 1; the version is a label."),
     gauge(RESIDENTS, &[], "Live prospect actors."),
+    gauge(PARKED, &[], "Executions without a live actor that have a wake-up."),
+    counter(PASSIVATED, &[], "Actors that gave way because more were live than there may be."),
+    gauge(CHANNEL_LINE, &[CHANNEL], "Executions that are due and wait for room in their account's backlog."),
+    gauge(CHANNEL_QUEUE, &[CHANNEL], "Sends that are queued, in flight or held back in the channels of the accounts."),
     counter(TRANSITIONS, &[TRIGGER], "Durable transitions, by the trigger that caused them."),
     seconds(REACTION_SECONDS, &[TRIGGER], "From the arrival of a trigger to its durable transition."),
     seconds(TIMER_LATENESS_SECONDS, &[], "How long after its due time a timer was handled, in real time."),

@@ -16,6 +16,14 @@ pub use self::metrics::{Error, Metrics, install};
 pub const BUILD_INFO: &str = "campaignd_build_info";
 /// Live prospect actors (gauge).
 pub const RESIDENTS: &str = "campaignd_residents";
+/// Executions without a live actor that have a wake-up (gauge).
+pub const PARKED: &str = "campaignd_parked";
+/// Actors that gave way because more were live than there may be (counter).
+pub const PASSIVATED: &str = "campaignd_passivated_total";
+/// Executions that are due and wait for room in their account's backlog (gauge; label `channel`).
+pub const CHANNEL_LINE: &str = "campaignd_channel_line";
+/// Sends that the channels of the accounts have (gauge; label `channel`).
+pub const CHANNEL_QUEUE: &str = "campaignd_channel_queue";
 /// Durable transitions by trigger (counter; label `trigger`).
 pub const TRANSITIONS: &str = "campaignd_transitions_total";
 /// From handing a change to the writer to its commit, in seconds (histogram).

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use campaignd::domain::account::Channel;
 use campaignd::domain::execution::Status;
-use campaignd::domain::id::InboxId;
+use campaignd::domain::id::{ExecutionId, InboxId};
 use campaignd::store::execution::{self, Loaded};
 use campaignd::store::identity;
 use campaignd::store::inbox::{self, InboxStatus, Mark, NewInbox, Stored};
@@ -21,15 +21,18 @@ use uuid::Uuid;
 
 use crate::writer::{NOW, WORKSPACE, World, commit, touch};
 
+/// Before every id.
+const START: ExecutionId = ExecutionId(Uuid::nil());
+
 #[tokio::test]
 async fn arrivals_stay_until_they_are_struck_off_and_only_the_owner_sees_them() {
     let world = World::new(200).await;
     let lease = world.lease.view();
-    let first = execution::arrivals(&world.pool, &lease, 30).await.unwrap();
-    assert_eq!(execution::arrivals(&world.pool, &lease, 30).await.unwrap(), first);
+    let first = execution::arrivals(&world.pool, &lease, START, 30).await.unwrap();
+    assert_eq!(execution::arrivals(&world.pool, &lease, START, 30).await.unwrap(), first);
     let mut seen = HashSet::new();
     loop {
-        let ids = execution::arrivals(&world.pool, &lease, 30).await.unwrap();
+        let ids = execution::arrivals(&world.pool, &lease, START, 30).await.unwrap();
         if ids.is_empty() {
             break;
         }
@@ -39,9 +42,19 @@ async fn arrivals_stay_until_they_are_struck_off_and_only_the_owner_sees_them() 
     assert_eq!(seen.len(), 200);
 
     touch_arrivals(&world).await;
+    let mut all: Vec<_> = world.executions.iter().map(|e| e.id).collect();
+    all.sort_unstable();
+    let behind = execution::arrivals(&world.pool, &lease, all[149], 30).await.unwrap();
+    assert_eq!(behind, all[150..180], "by id, behind the one that was handed over last");
+    // One shard is another node's: its executions are seen by that node.
+    let (lost, theirs) = (all[0].shard(), all.iter().filter(|id| id.shard() == all[0].shard()).count());
+    let take = format!("UPDATE shard_lease SET owner = gen_random_uuid() WHERE shard = {lost}");
+    world.db.script(take).await.unwrap();
+    let ours = execution::arrivals(&world.pool, &lease, START, 300).await.unwrap();
+    assert_eq!(ours.len(), 200 - theirs);
+    assert!(ours.iter().all(|id| id.shard() != lost));
     world.db.script("UPDATE shard_lease SET owner = gen_random_uuid()").await.unwrap();
-    let all: Vec<_> = world.executions.iter().map(|e| e.id).collect();
-    assert_eq!(execution::arrivals(&world.pool, &lease, 30).await.unwrap(), []);
+    assert_eq!(execution::arrivals(&world.pool, &lease, START, 30).await.unwrap(), []);
     execution::forget_arrivals(&world.pool, &lease, &all).await.unwrap();
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM execution_arrivals").fetch_one(&world.pool).await.unwrap();
     assert_eq!(left, 200, "struck off by a node that does not own them any more");

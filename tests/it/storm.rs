@@ -47,6 +47,16 @@ fn trigger(dice: &Dice) -> Trigger {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_nobody_is_contacted_twice_and_nothing_is_left_open() {
+    storm(usize::MAX).await;
+}
+
+/// Every work finds most executions parked, and every actor that comes to life parks another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_holds_when_hardly_anybody_may_be_live() {
+    storm(4).await;
+}
+
+async fn storm(resident_max: usize) {
     let seed = std::env::var("CAMPAIGND_STORM_SEED").map_or(1, |s| s.parse().unwrap());
     println!("seed {seed}");
     let dice = Arc::new(Dice(AtomicU64::new(seed)));
@@ -83,7 +93,11 @@ async fn whatever_happens_nobody_is_contacted_twice_and_nothing_is_left_open() {
 
     for _life in 0..4 {
         let crashes = Arc::clone(&crashes);
-        rig.start_with(|o| o.before_step = Some(crashes)).await;
+        rig.start_with(|o| {
+            o.before_step = Some(crashes);
+            o.resident_max = resident_max;
+        })
+        .await;
         for round in 0..60_u64 {
             match dice.roll(12) {
                 0 => drop(cut(&rig.db.pool).await),

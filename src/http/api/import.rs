@@ -82,7 +82,9 @@ pub(crate) async fn import(
     };
     let body = body(request, &()).await?;
     // Reading 25 MiB takes long enough to hold up other requests of this thread.
-    let upload = tokio::task::spawn_blocking(move || reader(&body)).await.map_err(|_| Problem::internal())?;
+    let reading = tokio::task::spawn_blocking(move || reader(&body));
+    let (upload, _turn) = tokio::join!(reading, shared.uploads.queue(id));
+    let upload = upload.map_err(|_| Problem::internal())?;
     let Upload { rows, rejected, mut duplicates } = upload.map_err(|e| refused(&e))?;
 
     let (lines, people): (Vec<u64>, Vec<New>) = rows.into_iter().unzip();

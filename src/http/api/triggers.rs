@@ -1,6 +1,7 @@
 //! `POST /v1/triggers`: a fact about a prospect that another program knows. Stored in the inbox first, then delivered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -23,6 +24,8 @@ use crate::domain::trigger::Trigger;
 use crate::runtime::{DeliverError, Delivery};
 use crate::store::inbox::{self, InboxStatus, Mark, NewInbox, Stored};
 
+/// How long an answer waits for what became of a fact. It is durable then, and is applied however long that takes.
+const APPLY_WAIT: Duration = Duration::from_secs(5);
 /// The inbox source of these facts.
 const SOURCE: &str = "api";
 
@@ -73,7 +76,7 @@ pub(crate) async fn create(
     JsonBody(asked): JsonBody<PostTrigger>,
 ) -> Result<Response> {
     let trigger = check(&asked).map_err(Problem::invalid)?;
-    let pool = &shared.app.pool;
+    let pool = &shared.limits.facts;
     let execution = execution_of(pool, workspace, asked.prospect_id).await?.execution_id();
 
     let now = shared.app.clock.now();
@@ -97,14 +100,15 @@ pub(crate) async fn create(
     }
 
     // From here on the fact is durable. What cannot be done now is done from the inbox.
-    let outcome = match shared.app.runtime.deliver(execution, trigger).await {
-        Ok(outcome) => outcome,
-        Err(DeliverError::Busy | DeliverError::Stopping) => {
+    let delivery = shared.app.runtime.deliver(execution, trigger);
+    let outcome = match tokio::time::timeout(APPLY_WAIT, delivery).await {
+        Ok(Ok(outcome)) => outcome,
+        Err(_) | Ok(Err(DeliverError::Busy | DeliverError::Stopping)) => {
             shared.app.runtime.inbox();
             let answer = TriggerAnswer { reason: Some("queued"), ..TriggerAnswer::default() };
             return Ok((StatusCode::ACCEPTED, Json(answer)).into_response());
         }
-        Err(error @ (DeliverError::NotFound(_) | DeliverError::Unrunnable(..))) => {
+        Ok(Err(error @ (DeliverError::NotFound(_) | DeliverError::Unrunnable(..)))) => {
             mark(&shared, workspace, id, InboxStatus::Failed, error.to_string()).await;
             return Err(error.into());
         }
@@ -130,7 +134,7 @@ pub(crate) async fn create(
 /// Closes the inbox row. A failure leaves it open: the engine delivers it once more and finds that it is late.
 async fn mark(shared: &Shared, workspace: WorkspaceId, id: InboxId, status: InboxStatus, outcome: String) {
     let mark = Mark { workspace, id, status, outcome: Some(outcome), shard: None };
-    if let Err(error) = inbox::mark(&shared.app.pool, &[mark], shared.app.clock.now()).await {
+    if let Err(error) = inbox::mark(&shared.limits.facts, &[mark], shared.app.clock.now()).await {
         tracing::warn!(inbox.id = %id, error = &error as &dyn std::error::Error, "cannot close an inbox row");
     }
 }

@@ -9,21 +9,34 @@ use crate::domain::id::ExecutionId;
 use crate::store::lease::LeaseView;
 use crate::store::{Error, Pool, failed};
 
+// Whether a shard is ours is an element of an array that is read once, by the shard's number: a join would look every row
+// up, and would do so for all that wait before the first is handed over. In the order of the primary key, which for our own
+// ids is that of time, behind what was handed over last: in front lies what was struck off.
 const ARRIVALS: &str = "SELECT a.execution_id FROM execution_arrivals a \
-    JOIN shard_lease l ON l.shard = campaignd_shard(a.execution_id) AND l.owner = $2 AND l.incarnation = $3 \
-    ORDER BY a.arrived_at LIMIT $1";
-const FORGET_ARRIVALS: &str = "DELETE FROM execution_arrivals a USING shard_lease l \
-    WHERE a.execution_id = ANY($1) AND l.shard = campaignd_shard(a.execution_id) AND l.owner = $2 AND l.incarnation = $3";
+    WHERE a.execution_id > $4 \
+      AND (ARRAY(SELECT coalesce(l.owner = $2 AND l.incarnation = $3, false) FROM shard_lease l ORDER BY l.shard)) \
+          [campaignd_shard(a.execution_id) + 1] \
+    ORDER BY a.execution_id LIMIT $1";
+const FORGET_ARRIVALS: &str = "DELETE FROM execution_arrivals a WHERE a.execution_id = ANY($1) \
+      AND (ARRAY(SELECT coalesce(l.owner = $2 AND l.incarnation = $3, false) FROM shard_lease l ORDER BY l.shard)) \
+          [campaignd_shard(a.execution_id) + 1]";
 
-/// Up to `limit` executions that were inserted and not handed over yet, of the shards that this node owns, oldest first.
+/// Up to `limit` executions that were inserted and not handed over yet, of the shards that this node owns, by id, behind the
+/// id `after`.
 ///
 /// # Errors
 /// When Postgres cannot be asked.
-pub async fn arrivals(pool: &Pool, lease: &LeaseView, limit: i64) -> Result<Vec<ExecutionId>, Error> {
+pub async fn arrivals(
+    pool: &Pool,
+    lease: &LeaseView,
+    after: ExecutionId,
+    limit: i64,
+) -> Result<Vec<ExecutionId>, Error> {
     let ids: Vec<Uuid> = sqlx::query_scalar(ARRIVALS)
         .bind(limit)
         .bind(lease.node().id)
         .bind(lease.node().incarnation)
+        .bind(after.0)
         .fetch_all(pool)
         .await
         .map_err(failed("reading arrivals"))?;

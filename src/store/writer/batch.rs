@@ -198,8 +198,8 @@ impl Batch {
         }
     }
 
-    /// The statement that this batch needs; [`Batch::bind`] gives it its parameters.
-    pub(in crate::store) const fn statement(&self) -> &'static str {
+    /// The smallest statement that writes this batch; [`Batch::bind`] gives it its parameters.
+    pub(in crate::store) fn statement(&self) -> &'static str {
         match (self.decides(), self.finishes()) {
             (false, false) => statement::MOVE,
             (true, false) => statement::DECIDE,

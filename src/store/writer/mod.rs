@@ -185,6 +185,20 @@ impl Writer {
         Self { lanes, tasks: Mutex::new(tasks), closing }
     }
 
+    /// For tests: a writer that is played by whoever takes the changes from the channel.
+    #[cfg(test)]
+    pub(crate) fn scripted() -> (Self, mpsc::UnboundedReceiver<(Box<Change>, Answer)>) {
+        let (lane, mut jobs) = mpsc::unbounded_channel::<Job>();
+        let (play, changes) = mpsc::unbounded_channel();
+        let (closing, _) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            while let Some(job) = jobs.recv().await {
+                let _ = play.send((job.change, job.answer));
+            }
+        });
+        (Self { lanes: vec![lane], tasks: Mutex::new(vec![task]), closing }, changes)
+    }
+
     /// Queues a change. Never blocks: how much may be queued is for the caller to bound. `answer` is called in any case,
     /// also with [`Committed::Closed`] when the writer is closed.
     pub fn commit(&self, change: Box<Change>, answer: Answer) {

@@ -1,0 +1,109 @@
+//! How many requests of a kind may be under way, and which connections to the database they have. A flood of one kind takes
+//! nothing from the others; what finds no place is refused at once, with `Retry-After`, in place of waiting for its time-out.
+
+use axum::http::Method;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::error::{Problem, Result};
+use super::observe::IMPORT_ROUTE;
+use super::{CONNECTION_WAIT, Options};
+use crate::store::{self, Pool};
+
+/// The route on which other programs tell facts.
+pub(crate) const TRIGGERS_ROUTE: &str = "/v1/triggers";
+/// Where the provider delivers.
+pub(crate) const WEBHOOK_ROUTE: &str = "/v1/hooks/unipile/{endpoint}";
+/// Connections for facts, beside those of all other requests.
+const FACT_CONNECTIONS: u32 = 6;
+
+/// Requests that share a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Health and metrics: what watches us has to be answered when all else is full.
+    Watch,
+    /// Deliveries of the provider. The receiver takes their places itself.
+    Webhook,
+    /// Facts of other programs, which stay until they are durable.
+    Trigger,
+    /// Uploads of prospects, the largest bodies.
+    Upload,
+    /// People and programs that look and command.
+    Other,
+}
+
+impl Kind {
+    /// Of a method and a route's template.
+    pub(crate) fn of(method: &Method, route: &str) -> Self {
+        match route {
+            "/healthz" | "/readyz" | "/metrics" => Self::Watch,
+            WEBHOOK_ROUTE => Self::Webhook,
+            TRIGGERS_ROUTE => Self::Trigger,
+            IMPORT_ROUTE if method == Method::POST => Self::Upload,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The places.
+pub(crate) struct Limits {
+    webhooks: Semaphore,
+    triggers: Semaphore,
+    uploads: Semaphore,
+    others: Semaphore,
+    /// The connections of facts: neither a slow report nor an upload keeps one from being stored.
+    pub(crate) facts: Pool,
+}
+
+impl Limits {
+    pub(crate) fn new(options: &Options, pool: &Pool) -> Self {
+        Self {
+            webhooks: Semaphore::new(options.webhooks_in_flight_max),
+            triggers: Semaphore::new(options.triggers_in_flight_max),
+            uploads: Semaphore::new(options.uploads_in_flight_max),
+            others: Semaphore::new(options.in_flight_max),
+            facts: store::apart(pool, FACT_CONNECTIONS, CONNECTION_WAIT),
+        }
+    }
+
+    /// A place among the requests of a kind; `None` for a kind that needs none here.
+    ///
+    /// # Errors
+    /// 503 `busy` when all are taken.
+    pub(crate) fn enter(&self, kind: Kind) -> Result<Option<SemaphorePermit<'_>>> {
+        let places = match kind {
+            Kind::Watch | Kind::Webhook => return Ok(None),
+            Kind::Trigger => &self.triggers,
+            Kind::Upload => &self.uploads,
+            Kind::Other => &self.others,
+        };
+        let busy = |_| Problem::busy("too many requests of this kind at once; try again in a second");
+        places.try_acquire().map(Some).map_err(busy)
+    }
+
+    /// A place among the deliveries of the provider.
+    ///
+    /// # Errors
+    /// 503 `busy` when all are taken.
+    pub(crate) fn enter_webhook(&self) -> Result<SemaphorePermit<'_>> {
+        self.webhooks.try_acquire().map_err(|_| Problem::busy("too many deliveries at once; deliver it again"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_has_its_kind() {
+        for (method, route, kind) in [
+            (Method::GET, "/healthz", Kind::Watch),
+            (Method::POST, WEBHOOK_ROUTE, Kind::Webhook),
+            (Method::POST, TRIGGERS_ROUTE, Kind::Trigger),
+            (Method::POST, IMPORT_ROUTE, Kind::Upload),
+            (Method::GET, IMPORT_ROUTE, Kind::Other),
+            (Method::GET, "other", Kind::Other),
+        ] {
+            assert_eq!(Kind::of(&method, route), kind, "{method} {route}");
+        }
+    }
+}
