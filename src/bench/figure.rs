@@ -41,7 +41,9 @@ impl Unit {
         };
         match self {
             Self::Seconds => scaled(&[(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")]),
-            Self::Bytes => scaled(&[(1e9, "GB"), (1e6, "MB"), (1e4, "KB"), (1.0, "B")]),
+            // Bytes of one thing are compared to the byte.
+            Self::Bytes if value.abs() < 1e4 => format!("{} B", digits(value.round())),
+            Self::Bytes => scaled(&[(1e9, "GB"), (1e6, "MB"), (1e3, "KB")]),
             Self::PerSecond => format!("{}/s", digits(value)),
             Self::Share => format!("{} %", digits(value * 100.0)),
             Self::Times => format!("{} x", digits(value)),

@@ -21,12 +21,14 @@ use crate::store::lease::{self, Lease, LeaseView};
 use crate::store::writer;
 use crate::store::{Pool, campaign};
 
-/// How long one-row commits are measured.
+/// How long one-row commits are measured at most.
 const COMMITS: Duration = Duration::from_secs(6);
-/// Batches of one client at batch 512, and at most.
-const FULL_BATCHES: usize = 150;
-/// People whose changes are written one by one; each makes [`MOVES`].
-const SINGLES: usize = 500;
+/// Batches of a client at batch 512, for each second of a sustained load, and at most: they fit in memory.
+const BATCHES_A_SECOND: usize = 15;
+const BATCHES_MAX: usize = 150;
+/// People whose changes are written one by one, for each second of a sustained load, and at most; each makes [`MOVES`].
+const SINGLES_A_SECOND: usize = 50;
+const SINGLES_MAX: usize = 500;
 /// Executions made by one statement.
 const PORTION: usize = 10_000;
 
@@ -91,6 +93,11 @@ impl Floor {
                 part.distribution("writer's statement, batch 512", p.writer_512.clone());
                 part.figures.push(Figure::new("transitions, batch 512", p.writer_512_per_second, Unit::PerSecond));
                 part.figures.push(Figure::new("WAL a transition, batch 512", p.writer_512_wal, Unit::Bytes));
+                part.notes.push(
+                    "the writer's statement runs under pgbench with the text, the rows and the session settings of the \
+                     writer's lanes; its parameters are read from a table instead of being sent"
+                        .to_owned(),
+                );
             }
             None => {
                 let why = self.missing.as_deref().unwrap_or("not measured");
@@ -166,7 +173,7 @@ async fn commits(bench: &Bench, pgbench: &Pgbench, scratch: &Scratch, size: u64)
         url: &scratch.url,
         script: laid::ONE_ROW,
         clients: 1,
-        length: Length::Time(COMMITS),
+        length: Length::Time(COMMITS.min(bench.settings().sustained())),
         variables: &[("rows", size.to_string())],
         options: laid::LANE_OPTIONS,
     };
@@ -228,6 +235,8 @@ async fn sequences(
 struct Ground {
     full: Vec<Player>,
     singles: Vec<Player>,
+    /// Full batches a lane.
+    batches: usize,
 }
 
 impl Ground {
@@ -258,10 +267,13 @@ impl Ground {
             Player::new(flow.clone(), ids, *accounts, now)
         };
         let mut players = ids.iter().zip(accounts.iter().cycle()).map(player);
-        let singles = players.by_ref().take(SINGLES.min(ids.len() / 4)).collect();
+        let seconds = usize::try_from(bench.settings().seconds).unwrap_or(usize::MAX);
+        let singles = seconds.saturating_mul(SINGLES_A_SECOND).min(SINGLES_MAX).min(ids.len() / 4);
+        let batches = seconds.saturating_mul(BATCHES_A_SECOND).min(BATCHES_MAX);
+        let singles = players.by_ref().take(singles).collect();
         let options = writer::Options::default();
-        let enough = options.lanes * options.rows_max * (FULL_BATCHES + 2 * MOVES).div_ceil(MOVES);
-        Ok(Self { singles, full: players.take(enough).collect() })
+        let enough = options.lanes * options.rows_max * (batches + 2 * MOVES).div_ceil(MOVES);
+        Ok(Self { singles, full: players.take(enough).collect(), batches })
     }
 
     /// The singles for one client, and full batches, one sequence a lane. Those before the batches are full are written here.
@@ -277,7 +289,7 @@ impl Ground {
             for batch in batches.by_ref().take(MOVES) {
                 batch.write(&mut lane).await?;
             }
-            full.push(batches.take(FULL_BATCHES).collect::<Vec<_>>());
+            full.push(batches.take(self.batches).collect::<Vec<_>>());
         }
         let shortest = full.iter().map(Vec::len).min().unwrap_or(0);
         if shortest == 0 || singles.is_empty() {

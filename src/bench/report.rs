@@ -246,3 +246,108 @@ fn latencies_json(name: &str, latencies: &Latencies) -> Value {
 fn seconds(took: Duration) -> f64 {
     (took.as_secs_f64() * 10.0).round() / 10.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Series, Unit};
+
+    fn report() -> Report {
+        let latencies = Latencies::new();
+        for micros in [100, 100, 100, 2000] {
+            latencies.record(Duration::from_micros(micros));
+        }
+        let mut part = Part::new("flow", 10_000);
+        part.figures.push(
+            Figure::new("transitions", 21_000.0, Unit::PerSecond)
+                .at_least_times(0.7, Some(40_000.0), "batch 512 through pgbench")
+                .note("60 s"),
+        );
+        part.figures.push(Figure::new("memory", 8_000.0, Unit::Bytes).at_most(9_000.0));
+        part.figures.push(Figure::unmeasured("WAL", Unit::Bytes, "no | idea"));
+        part.latencies.push(("commit".to_owned(), latencies));
+        part.series.push(Series {
+            name: "transitions".to_owned(),
+            unit: Unit::PerSecond,
+            points: vec![(0.0, 5.0), (1.0, 7.0)],
+        });
+        part.notes.push("one at a time".to_owned());
+        Report {
+            program: Program { version: "1.2.3", commit: "abc", profile: "release", rustc: "rustc 1" },
+            machine: Machine { cpu: "CPU".to_owned(), cores: 2, memory: 24_000_000_000, kernel: "linux 6".to_owned() },
+            postgres: Postgres {
+                version: "15.1".to_owned(),
+                private: true,
+                settings: vec![("fsync".to_owned(), "on".to_owned())],
+            },
+            settings: Settings { sizes: vec![10_000, 100_000], seconds: 60, report: "r".into(), accounts: None },
+            started: Timestamp::from_micros(1_767_603_600_000_000),
+            took: Duration::from_millis(61_234),
+            entries: vec![
+                Entry { found: Ok(part), name: "flow", size: 10_000, took: Duration::from_secs(60) },
+                Entry { found: Err("needs room".to_owned()), name: "flow", size: 100_000, took: Duration::ZERO },
+            ],
+        }
+    }
+
+    #[test]
+    fn the_form_of_the_json_is_kept() {
+        let expected = json!({
+            "schema": "campaignd-bench/1",
+            "program": {"version": "1.2.3", "commit": "abc", "profile": "release", "rustc": "rustc 1"},
+            "machine": {"cpu": "CPU", "cores": 2, "memory_bytes": 24_000_000_000_u64, "kernel": "linux 6"},
+            "postgres": {"version": "15.1", "private": true, "settings": {"fsync": "on"}},
+            "settings": {"sizes": [10_000, 100_000], "part_seconds": 60, "accounts": [40, 400]},
+            "started_at": "2026-01-05T09:00:00.000000Z",
+            "seconds": 61.2,
+            "targets": {"met": 1, "missed": 1},
+            "parts": [{
+                "name": "flow",
+                "prospects": 10_000,
+                "seconds": 60.0,
+                "figures": [
+                    {
+                        "name": "transitions", "value": 21_000.0, "unit": "1/s", "met": false, "note": "60 s",
+                        "target": {"bound": "at_least", "value": 28_000.0, "from": "0.7 x batch 512 through pgbench"},
+                    },
+                    {
+                        "name": "memory", "value": 8_000.0, "unit": "B", "met": true, "note": null,
+                        "target": {"bound": "at_most", "value": 9_000.0, "from": null},
+                    },
+                    {"name": "WAL", "value": null, "unit": "B", "met": null, "note": "no | idea", "target": null},
+                ],
+                "latencies": [{
+                    "name": "commit", "unit": "s", "count": 4, "mean": 0.000_575,
+                    "p50": 0.000_100_096, "p90": 0.002, "p99": 0.002, "p99.9": 0.002, "max": 0.002,
+                }],
+                "series": [{"name": "transitions", "unit": "1/s", "points": [[0.0, 5.0], [1.0, 7.0]]}],
+                "notes": ["one at a time"],
+            }],
+            "not_measured": [{"name": "flow", "prospects": 100_000, "why": "needs room"}],
+        });
+        assert_eq!(format!("{:#}", report().json()), format!("{expected:#}"));
+    }
+
+    #[test]
+    fn the_report_for_people_shows_figures_beside_their_targets() {
+        let directory = std::env::temp_dir().join(format!("campaignd-report-{}", std::process::id()));
+        report().write(&directory).unwrap();
+        let text = fs::read_to_string(directory.join("report.md")).unwrap();
+        for line in [
+            "Targets: 1 met, 1 missed.",
+            "| transitions | **21,000/s (≥ 28,000/s) ✗** | ≥ 0.7 x batch 512 through pgbench |",
+            "| memory | 8,000 B ✓ | ≤ 9,000 B |",
+            "| WAL | not measured |  |",
+            "Not measured with 100,000 prospects: needs room",
+            "- one at a time",
+            "- WAL: no | idea",
+            "![flow: latencies by percentile, 10,000 prospects](flow-latency.svg)",
+            "Postgres 15.1 (a private cluster of this run): fsync on.",
+        ] {
+            assert!(text.contains(line), "{line}\nin\n{text}");
+        }
+        assert!(fs::read_to_string(directory.join("flow-latency.svg")).unwrap().starts_with("<svg"));
+        assert!(fs::read_to_string(directory.join("report.json")).unwrap().contains("campaignd-bench/1"));
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

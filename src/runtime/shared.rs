@@ -153,7 +153,7 @@ impl Shared {
         let pool = crate::store::imagined();
         let (loader, requests) = mpsc::unbounded_channel();
         let (writer, changes) = Writer::scripted();
-        let lease = LeaseView::imagined();
+        let lease = LeaseView::nobody();
         let shared = Self {
             roster: Roster::new(pool.clone()),
             loads: Gatherer::new(Loads(pool.clone())),

@@ -11,6 +11,7 @@ mod client;
 mod crash;
 mod edges;
 mod fake;
+mod guest;
 mod harness;
 mod import;
 mod lease;
