@@ -50,6 +50,11 @@ impl Recorded {
         Self(Batch::new(lease, changes))
     }
 
+    /// The transitions in it.
+    pub fn transitions(&self) -> usize {
+        self.0.transitions()
+    }
+
     /// Writes it as a lane does, and answers how many executions moved. `connection`: one that [`lane`] made.
     ///
     /// # Errors
@@ -188,10 +193,15 @@ async fn make_table(
     table: &str,
     statement: &'static str,
 ) -> Result<String, sqlx::Error> {
-    let prepared = (&mut *connection).prepare(sqlx::SqlStr::from_static(statement)).await?;
-    debug_assert!(prepared.columns().iter().all(|c| !c.name().is_empty()));
+    // The largest statement names the type of every parameter; the smaller ones end earlier, and may pass some over.
+    let prepared = (&mut *connection).prepare(sqlx::SqlStr::from_static(Batch::WHOLE)).await?;
+    let numbers = statement.split('$').skip(1).filter_map(|part| {
+        let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        part.get(..digits)?.parse::<usize>().ok()
+    });
+    let last = numbers.max().unwrap_or(0);
     let types: Vec<String> = match prepared.parameters() {
-        Some(Either::Left(types)) => types.iter().map(|t| t.name().to_owned()).collect(),
+        Some(Either::Left(types)) => types.iter().take(last).map(|t| t.name().to_owned()).collect(),
         _ => Vec::new(),
     };
     let columns: Vec<String> = types.iter().enumerate().map(|(i, t)| format!("p{} {t}", i + 1)).collect();
