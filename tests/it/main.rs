@@ -10,6 +10,7 @@ mod crash;
 mod edges;
 mod fake;
 mod harness;
+mod hot;
 mod import;
 mod lease;
 mod migrate;
