@@ -95,10 +95,11 @@ async fn transitions_claims_and_outcomes_write_no_index_of_what_they_change() {
     writer.close().await;
     world.pool.close().await;
     let (all, hot) = updates(&world, "campaign_prospect_execution_state", 920).await;
-    // Here and there a page has no room for one more version.
-    assert!(hot * 100 >= all * 95, "{hot} of {all} updates of executions");
+    // None at all if an index were in the way. Not every one, because the long transactions of other tests keep old
+    // versions from being tidied up, and then a page has no room for one more; alone it is nearly all.
+    assert!(hot * 100 >= all * 70, "{hot} of {all} updates of executions");
     let (all, hot) = updates(&world, "sends_", 40).await;
-    assert!(hot * 100 >= all * 90, "{hot} of {all} updates of sends");
+    assert!(hot * 100 >= all * 70, "{hot} of {all} updates of sends");
     let (all, hot) = updates(&world, "account_gate", 40).await;
-    assert!(hot * 100 >= all * 90, "{hot} of {all} updates of gates");
+    assert!(hot * 100 >= all * 70, "{hot} of {all} updates of gates");
 }
