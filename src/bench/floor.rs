@@ -281,7 +281,15 @@ impl Ground {
             let ids = (DEFAULT_WORKSPACE, campaign, ProspectId(*id), ExecutionId(*id));
             Player::new(flow.clone(), ids, *accounts, now)
         };
-        let mut players = ids.iter().zip(accounts.iter().cycle()).map(player);
+        // Each lane has accounts of its own: in the engine an account has one send under way, so that two lanes never wait
+        // for one gate.
+        let lanes = writer::Options::default().lanes;
+        let of_lane = |lane: usize| accounts.iter().skip(lane).step_by(lanes).cycle();
+        let mut dealt: Vec<_> = (0..lanes).map(of_lane).collect();
+        let mut players = ids.iter().filter_map(|id| {
+            let lane = usize::from(ExecutionId(*id).shard()) % lanes;
+            dealt.get_mut(lane)?.next().map(|accounts| player((id, accounts)))
+        });
         let seconds = usize::try_from(bench.settings().seconds).unwrap_or(usize::MAX);
         let singles = seconds.saturating_mul(SINGLES_A_SECOND).min(SINGLES_MAX).min(ids.len() / 4);
         let batches = seconds.saturating_mul(BATCHES_A_SECOND).min(BATCHES_MAX);

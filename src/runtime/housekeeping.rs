@@ -152,14 +152,15 @@ fn release(shared: &Shared) {
     }
 }
 
-/// Starts the channel actors of these accounts with what is open for them: one read for all.
+/// Starts the channel actors of these accounts with what may hold their gates. What else is open for them is read beside
+/// that, in one pass over all executions, so that a start does not wait for it.
 async fn start_channels(shared: &Arc<Shared>, accounts: Vec<Arc<Account>>) -> Result<(), store::Error> {
     if accounts.is_empty() {
         return Ok(());
     }
     let ids: Vec<AccountId> = accounts.iter().map(|a| a.id).collect();
     let mut open: HashMap<AccountId, Vec<OpenSend>> = HashMap::new();
-    for send in send::open_sends(&shared.pool, Some(&ids)).await? {
+    for send in send::in_flight(&shared.pool).await? {
         open.entry(send.account).or_default().push(send);
     }
     // Hints of what is committed from here on are kept in the backlogs.
@@ -167,7 +168,27 @@ async fn start_channels(shared: &Arc<Shared>, accounts: Vec<Arc<Account>>) -> Re
         let open = open.remove(&account.id).unwrap_or_default();
         start_channel(shared, account, open).await;
     }
+    tokio::spawn(tell_all(Arc::clone(shared), ids));
     Ok(())
+}
+
+/// Hints at everything that is open for these accounts.
+async fn tell_all(shared: Arc<Shared>, accounts: Vec<AccountId>) {
+    for send in open_sends(&shared, &accounts).await {
+        shared.hint_channel(send.account, (send.workspace, send.id));
+    }
+}
+
+/// What is open for these accounts, however long it takes Postgres to answer.
+async fn open_sends(shared: &Shared, accounts: &[AccountId]) -> Vec<OpenSend> {
+    loop {
+        match send::open_sends(&shared.pool, Some(accounts)).await {
+            Ok(open) => return open,
+            Err(_) if shared.is_draining() => return Vec::new(),
+            Err(error) => tracing::warn!(%error, "cannot read the open sends; trying again"),
+        }
+        tokio::time::sleep(CHANNEL_RESTART_WAIT).await;
+    }
 }
 
 /// Starts one channel actor and watches over it.
@@ -197,18 +218,8 @@ async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>, open: Vec<Op
 
 /// Tells a channel everything that is open for its account: hints were lost while there was no channel.
 pub(super) async fn tell_again(shared: Arc<Shared>, account: AccountId, channel: ActorRef<ChannelMessage>) {
-    loop {
-        match send::open_sends(&shared.pool, Some(&[account])).await {
-            Ok(open) => {
-                let open = open.iter().map(|s| (s.workspace, s.id)).collect();
-                let _ = channel.cast(ChannelMessage::Open(open));
-                return;
-            }
-            Err(_) if shared.is_draining() => return,
-            Err(error) => tracing::warn!(%error, "cannot read the open sends; trying again"),
-        }
-        tokio::time::sleep(CHANNEL_RESTART_WAIT).await;
-    }
+    let open = open_sends(&shared, &[account]).await;
+    let _ = channel.cast(ChannelMessage::Open(open.iter().map(|s| (s.workspace, s.id)).collect()));
 }
 
 /// Sets the gauges of what waits in front of the accounts and in their channels.

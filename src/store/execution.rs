@@ -22,7 +22,7 @@ use crate::domain::time::Timestamp;
 mod arrivals;
 mod scan;
 
-pub use arrivals::{ARRIVALS_CHANNEL, Arrivals, arrivals, forget_arrivals, listen};
+pub use arrivals::{ARRIVALS_CHANNEL, Arrival, Arrivals, arrivals, forget_arrivals, listen};
 pub use scan::{Asleep, Scan};
 
 const LOAD: &str = select_execution!("WHERE s.id = ANY($1)");

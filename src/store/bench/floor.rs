@@ -4,7 +4,7 @@
 //! them. Everything here runs in a scratch database.
 
 use sqlx::{
-    AssertSqlSafe, Column as _, Connection as _, Either, Executor as _, PgConnection, Statement as _, TypeInfo as _,
+    AssertSqlSafe, Connection as _, Either, Executor as _, PgConnection, Statement as _, TypeInfo as _,
 };
 use uuid::Uuid;
 

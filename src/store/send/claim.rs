@@ -17,7 +17,9 @@ use crate::store::{Error, Pool, clean, failed, json_text, shard_column};
 /// The fence is the account's shard: the gate belongs to whoever serves the account. The gate's row is locked before the
 /// send's, and each is checked again once its lock is held, so of two claims one wins. What was not claimed is answered by
 /// what the statement's snapshot saw. Every part goes on with the rows of the part before it, and what is left is told by
-/// `IN`, which is hashed: the parts are never joined to one another row by row.
+/// `IN`, which is hashed: the parts are never joined to one another row by row. What is only looked at is asked for by scalar
+/// subqueries: joined, it offers the planner a second way to a send's workspace, and on tables that were empty when the plan
+/// was made it took that one, through everybody's sends (310 claims: 1.6 s instead of 20 ms).
 const CLAIM: &str = "WITH want AS MATERIALIZED ( \
         SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::timestamptz[], $6::uuid[], $7::smallint[], $8::bigint[], \
             $9::text[], $10::text[], $11::text[], $12::timestamptz[]) \
@@ -35,14 +37,14 @@ const CLAIM: &str = "WITH want AS MATERIALIZED ( \
         UPDATE sends s SET status = 'dispatching', dispatch_count = s.dispatch_count + 1, lease_epoch = w.epoch, \
             claimed_at = w.at, recipient = w.recipient::jsonb, subject = w.subject, body = w.body \
         FROM gate w \
-        JOIN accounts a ON a.workspace_id = w.workspace_id AND a.id = w.account_id, \
-        campaigns c, campaign_prospect_execution_state e \
         WHERE s.workspace_id = w.workspace_id AND s.id = w.id AND s.created_at = w.created_at \
-        AND c.id = s.campaign_id AND e.id = s.execution_id \
-        AND s.status = 'pending' AND s.account_id = w.account_id AND a.status = 'active' \
-        AND c.status IN ('active', 'running') AND e.status = 'executing' AND e.open_send = w.id \
-        AND NOT EXISTS (SELECT 1 FROM sends o WHERE o.execution_id = e.id AND o.id <> w.id \
-            AND o.status IN ('dispatching', 'unknown') AND o.parked_at IS NULL) \
+        AND s.status = 'pending' AND s.account_id = w.account_id \
+        AND (SELECT a.status FROM accounts a WHERE a.workspace_id = w.workspace_id AND a.id = w.account_id) = 'active' \
+        AND (SELECT c.status FROM campaigns c WHERE c.id = s.campaign_id) IN ('active', 'running') \
+        AND (SELECT e.status = 'executing' AND e.open_send = s.id \
+            FROM campaign_prospect_execution_state e WHERE e.id = s.execution_id) \
+        AND NOT EXISTS (SELECT 1 FROM sends o WHERE o.execution_id = s.execution_id AND o.id <> s.id \
+            AND o.status IN ('dispatching', 'unknown') AND o.parked_at IS NULL OFFSET 0) \
         RETURNING s.workspace_id, s.id, s.account_id, s.dispatch_count, w.epoch, w.at), \
     shut AS ( \
         UPDATE account_gate g SET in_flight = k.id, in_flight_since = k.at, used = g.used + 1, \

@@ -45,13 +45,15 @@ const IN_FLIGHT: &str = concat!(
 /// One pass over all executions may take longer than the pool allows a statement.
 const NO_TIMEOUT: &str = "SELECT set_config('statement_timeout', '0', true)";
 
+// OFFSET 0 keeps each look-up by its whole key, also in a plan that was made while the tables were empty: see the claim.
 const LOAD: &str = "SELECT s.workspace_id, s.id, s.created_at, s.execution_id, s.campaign_id, s.account_id, s.status, \
         s.lease_epoch, s.action, s.claimed_at, s.settle_count, s.parked_at IS NOT NULL, s.flow_version, s.step, \
         s.prospect_id, s.step_id, s.attempt, s.dispatch_count, s.recipient, s.subject, s.body, \
         a.provider, a.provider_account_id, a.status, c.status, e.status, e.open_send, to_jsonb(p), i.learnt \
     FROM unnest($1::uuid[], $2::uuid[]) AS want(workspace_id, id) \
-    JOIN sends s ON s.workspace_id = want.workspace_id AND s.id = want.id \
-    JOIN accounts a ON a.workspace_id = s.workspace_id AND a.id = s.account_id \
+    CROSS JOIN LATERAL (SELECT * FROM sends s WHERE s.workspace_id = want.workspace_id AND s.id = want.id OFFSET 0) s \
+    CROSS JOIN LATERAL (SELECT a.provider, a.provider_account_id, a.status FROM accounts a \
+        WHERE a.workspace_id = s.workspace_id AND a.id = s.account_id OFFSET 0) a \
     LEFT JOIN campaigns c ON c.id = s.campaign_id \
     LEFT JOIN campaign_prospect_execution_state e ON e.id = s.execution_id \
     LEFT JOIN campaign_prospects p ON p.id = s.prospect_id \
