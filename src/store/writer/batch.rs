@@ -132,6 +132,9 @@ struct Identities {
 }
 
 impl Batch {
+    /// The statement that names every parameter of any.
+    pub(in crate::store) const LARGEST: &str = statement::ALL;
+
     /// Turns changes (at most one an execution) into arrays.
     pub(in crate::store) fn new(lease: &LeaseView, changes: &[&Change]) -> Self {
         let node = lease.node();
