@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use campaignd::bench::changes::{Batches, MOVES, Player, seed_flow, seed_json};
+use campaignd::bench::changes::{Batches, CHANGES, Player, seed_flow, seed_json};
 use campaignd::domain::account::Channel;
 use campaignd::domain::id::{AccountId, CampaignId, ExecutionId, ProspectId};
 use campaignd::domain::step::step;
@@ -63,7 +63,7 @@ fn strangers(n: usize) -> Vec<Player> {
 fn one_step(c: &mut Criterion) {
     let mut player = strangers(1).remove(0);
     let mut group = c.benchmark_group("step");
-    for number in 1..=MOVES {
+    for number in 1..=CHANGES {
         let Some((trigger, at)) = player.trigger() else { break };
         let (execution, flow) = (player.execution().clone(), player.flow().clone());
         group.bench_function(format!("{number} {}", trigger.name()), |b| {
@@ -75,7 +75,7 @@ fn one_step(c: &mut Criterion) {
 
 /// Changes into the arrays of a statement.
 fn one_encoding(c: &mut Criterion) {
-    let changes: Vec<Change> = Batches::new(strangers(ROWS * 3), ROWS).nth(MOVES).unwrap();
+    let changes: Vec<Change> = Batches::new(strangers(ROWS * 3), ROWS).nth(CHANGES).unwrap();
     let changes: Vec<&Change> = changes.iter().collect();
     let mut group = c.benchmark_group("encode");
     group.throughput(Throughput::Elements(ROWS as u64));
@@ -110,7 +110,7 @@ impl Ground {
         let ids: Vec<Uuid> = (0..CROWD).map(|_| id()).collect();
         floor::make_prospects(&self.pool, DEFAULT_WORKSPACE, self.campaign, &ids, NOW).await.unwrap();
         let mut batches = Batches::new(players(self.campaign, self.accounts, &ids), rows);
-        for changes in batches.by_ref().take(MOVES) {
+        for changes in batches.by_ref().take(CHANGES) {
             self.write(&changes).await;
         }
         batches

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::changes::{self, Batches, MOVES, Player};
+use super::changes::{self, Batches, CHANGES, Player};
 use super::pgbench::{Job, Length, Pgbench};
 use super::{Bench, Error, Figure, Latencies, Part, Scratch, Unit};
 use crate::clock::Clock;
@@ -25,7 +25,7 @@ const COMMITS: Duration = Duration::from_secs(6);
 /// Batches of a client at batch 512, for each second of a sustained load, and at most: they fit in memory.
 const BATCHES_A_SECOND: usize = 15;
 const BATCHES_MAX: usize = 150;
-/// People whose changes are written one by one, for each second of a sustained load, and at most; each makes [`MOVES`].
+/// People whose changes are written one by one, for each second of a sustained load, and at most; each makes [`CHANGES`].
 const SINGLES_A_SECOND: usize = 50;
 const SINGLES_MAX: usize = 500;
 /// Executions made by one statement.
@@ -145,15 +145,15 @@ async fn postgres(bench: &Bench, pgbench: &Pgbench, size: u64) -> Result<Postgre
         Err(error) => Err(error),
     };
     lease.release().await?;
-    let (one, many, transitions, wal) = written?;
+    let (one, many) = written?;
     Ok(PostgresFloor {
         commit_1: commits.latencies,
         commit_1_per_second: commits.per_second,
-        writer_1: one.latencies,
-        writer_1_per_second: one.per_second,
-        writer_512: many.latencies,
-        writer_512_per_second: many.per_second * writer::Options::default().rows_max as f64,
-        writer_512_wal: wal as f64 / transitions as f64,
+        writer_1_per_second: one.transitions_per_second(),
+        writer_1: one.run.latencies,
+        writer_512_per_second: many.transitions_per_second(),
+        writer_512_wal: many.wal as f64 / many.transitions as f64,
+        writer_512: many.run.latencies,
     })
 }
 
@@ -174,31 +174,40 @@ async fn commits(bench: &Bench, pgbench: &Pgbench, scratch: &Scratch, size: u64)
 /// Batches by client.
 type Sequences = Vec<Vec<laid::Recorded>>;
 
-/// Writes the singles and then the full batches, and answers both runs, and of the second its transitions and bytes of WAL.
+/// What pgbench made of a set of sequences.
+struct Written {
+    run: super::pgbench::Run,
+    batches: usize,
+    transitions: i64,
+    /// Bytes.
+    wal: i64,
+}
+
+impl Written {
+    /// A batch holds about as many transitions as any other.
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+    fn transitions_per_second(&self) -> f64 {
+        self.run.per_second * self.transitions as f64 / self.batches as f64
+    }
+}
+
+/// Writes the singles and then the full batches.
 async fn write(
     bench: &Bench,
     pgbench: &Pgbench,
     scratch: &Scratch,
     singles: Sequences,
     full: Sequences,
-) -> Result<(super::pgbench::Run, super::pgbench::Run, i64, i64), Error> {
+) -> Result<(Written, Written), Error> {
     let _shown = bench.progress("floor: the writer's statement", 1);
-    let rows = i64::try_from(writer::Options::default().rows_max).unwrap_or(i64::MAX);
-    let (one, _) = sequences(pgbench, scratch, "one", &singles, 1).await?;
-    // The batches are laid down before it begins.
-    let (many, wal) = sequences(pgbench, scratch, "many", &full, rows).await?;
-    let transitions = full.iter().map(Vec::len).sum::<usize>();
-    Ok((one, many, i64::try_from(transitions).unwrap_or(i64::MAX) * rows, wal))
+    let one = sequences(pgbench, scratch, "one", &singles).await?;
+    let many = sequences(pgbench, scratch, "many", &full).await?;
+    Ok((one, many))
 }
 
-/// Has pgbench write these sequences, one a client, and makes sure that every change was one.
-async fn sequences(
-    pgbench: &Pgbench,
-    scratch: &Scratch,
-    name: &str,
-    clients: &Sequences,
-    rows: i64,
-) -> Result<(super::pgbench::Run, i64), Error> {
+/// Has pgbench write these sequences, one a client, and makes sure that every transition was made. They are laid down before
+/// it begins.
+async fn sequences(pgbench: &Pgbench, scratch: &Scratch, name: &str, clients: &Sequences) -> Result<Written, Error> {
     let each = clients.iter().map(Vec::len).min().unwrap_or(0);
     let script = laid::lay_down(&scratch.pool, name, clients).await?;
     let (before, wal) = (laid::transitions(&scratch.pool).await?, measured::wal(&scratch.pool).await?);
@@ -212,14 +221,15 @@ async fn sequences(
     };
     let run = pgbench.run(job).await?;
     let wal = measured::wal(&scratch.pool).await?.since(wal).bytes;
-    let moved = laid::transitions(&scratch.pool).await? - before;
-    let wanted = i64::try_from(each * clients.len()).unwrap_or(i64::MAX) * rows;
-    if moved != wanted {
+    let transitions = laid::transitions(&scratch.pool).await? - before;
+    let recorded = clients.iter().flat_map(|batches| batches.iter().take(each)).map(laid::Recorded::transitions);
+    let wanted = i64::try_from(recorded.sum::<usize>()).unwrap_or(i64::MAX);
+    if transitions != wanted {
         return Err(Error::Refused(format!(
-            "the writer's statement made {moved} of {wanted} transitions under pgbench: this floor would be none"
+            "the writer's statement made {transitions} of {wanted} transitions under pgbench: this floor would be none"
         )));
     }
-    Ok((run, wal))
+    Ok(Written { run, batches: each * clients.len(), transitions, wal })
 }
 
 /// A campaign with its people, of whom the first ones are about to go through it.
@@ -270,7 +280,7 @@ impl Ground {
         let singles = seconds.saturating_mul(SINGLES_A_SECOND).min(SINGLES_MAX).min(ids.len() / 4);
         let batches = seconds.saturating_mul(BATCHES_A_SECOND).min(BATCHES_MAX);
         let singles = players.by_ref().take(singles).collect();
-        let enough = options.lanes * options.rows_max * (batches + 2 * MOVES).div_ceil(MOVES);
+        let enough = options.lanes * options.rows_max * (batches + 2 * CHANGES).div_ceil(CHANGES);
         Ok(Self { singles, full: players.take(enough).collect(), batches })
     }
 
@@ -284,7 +294,7 @@ impl Ground {
             let players = self.full.iter().filter(|p| usize::from(p.execution().id.shard()) % options.lanes == n);
             let mut batches = Batches::new(players.cloned(), options.rows_max)
                 .map(|changes| laid::Recorded::new(lease, &changes.iter().collect::<Vec<_>>()));
-            for batch in batches.by_ref().take(MOVES) {
+            for batch in batches.by_ref().take(CHANGES) {
                 batch.write(&mut lane).await?;
             }
             full.push(batches.take(self.batches).collect::<Vec<_>>());
@@ -302,7 +312,7 @@ impl Ground {
 
 /// Everybody's first change, then everybody's second, and so on: neighbours call for the same statement.
 fn rounds(mut players: Vec<Player>) -> impl Iterator<Item = writer::Change> {
-    (0..MOVES).flat_map(move |_| players.iter_mut().filter_map(Player::play).collect::<Vec<_>>())
+    (0..CHANGES).flat_map(move |_| players.iter_mut().filter_map(Player::play).collect::<Vec<_>>())
 }
 
 /// UUIDv7, as everything of ours has: in the order of time, with a random tail.

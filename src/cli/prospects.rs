@@ -401,11 +401,13 @@ async fn list(
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use axum::Router;
     use axum::http::StatusCode;
     use axum::routing::post;
     use serde_json::{Value, json};
+    use tokio::sync::Notify;
 
     use super::super::client::tests::serve;
     use super::*;
@@ -467,6 +469,30 @@ mod tests {
         let (failure, line) = outcome.unwrap_err();
         assert_eq!(failure, Failure::refused("invalid csv: line 4 cannot be read as CSV"));
         assert_eq!((line, report.rows, report.accepted), (4, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn the_next_upload_is_under_way_while_one_is_taken_in_and_reports_keep_their_order() {
+        let (seen, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let handler = post(move || async move {
+            let nth = seen.fetch_add(1, Ordering::SeqCst);
+            if nth == 2 {
+                arrived.notify_one();
+            }
+            if nth == 1 {
+                // Answered only once the one behind it is there.
+                arrived.notified().await;
+            }
+            json!({"accepted": 1, "duplicates": [], "rejected": [{"line": 2, "reason": "x"}]}).to_string()
+        });
+        let client = serve(Router::new().route(&format!("/v1/campaigns/{CAMPAIGN}/prospects"), handler)).await;
+        let mut report = Report::default();
+        let (client, bar) = (Arc::new(client), ProgressBar::hidden());
+        let mut chunks = chunks("email\na\nb\nc\nd\n", 1);
+        let sent = upload(&client, CAMPAIGN, &mut chunks, &mut report, &bar);
+        tokio::time::timeout(Duration::from_secs(30), sent).await.expect("no waiting for each other").unwrap();
+        assert_eq!((report.rows, report.accepted), (4, 4));
+        assert_eq!(report.rejected.iter().map(|r| r.line).collect::<Vec<_>>(), [2, 3, 4, 5]);
     }
 
     #[test]

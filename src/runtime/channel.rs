@@ -313,6 +313,9 @@ impl Queue {
         }
         let Some((_, job)) = self.ready.pop_first() else { return };
         self.in_flight = Some(job.hint.1);
+        if let Some(before_send) = &self.shared.before_send {
+            before_send(job.hint.1);
+        }
         dispatch::start(Arc::clone(&self.shared), Arc::clone(&self.seat), job, myself.clone());
     }
 

@@ -235,3 +235,149 @@ pub(super) async fn loads(shared: Arc<Shared>) {
 pub(super) async fn claims(shared: Arc<Shared>) {
     shared.claims.run().await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::sync::Semaphore;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    const REFUSED: u32 = 13;
+    const AWAY: u32 = 99;
+    const CRASH: u32 = 666;
+
+    /// Doubles numbers, but for some.
+    struct Doubles {
+        /// One permit a statement.
+        gate: Semaphore,
+        ran: Mutex<Vec<Vec<u32>>>,
+    }
+
+    impl Statement for Doubles {
+        type Question = u32;
+        type Answer = u32;
+
+        const WHAT: &'static str = "double numbers";
+
+        async fn run(&self, questions: &[u32]) -> Result<Vec<u32>, store::Error> {
+            self.gate.acquire().await.unwrap().forget();
+            self.ran.lock().unwrap().push(questions.to_vec());
+            assert!(!questions.contains(&CRASH), "injected");
+            if questions.contains(&AWAY) {
+                // Nobody listens there, which is an error that goes away by itself.
+                return Err(store::connect("postgres://u:p@127.0.0.1:1/x", 1).await.unwrap_err());
+            }
+            if questions.contains(&REFUSED) {
+                return Err(store::Error::Conflict { what: "number", id: String::new() });
+            }
+            Ok(questions.iter().map(|n| n * 2).collect())
+        }
+    }
+
+    type Answers = BTreeMap<u32, Result<u32, Unanswered>>;
+
+    /// Asks for these and runs a gatherer over them, which may do that many statements; asked before it runs, so together.
+    async fn asked(gatherer: &Arc<Gatherer<Doubles>>, numbers: &[u32], statements: usize) -> Answers {
+        let mut asking = JoinSet::new();
+        for n in numbers.iter().copied() {
+            let gatherer = Arc::clone(gatherer);
+            asking.spawn(async move { (n, gatherer.ask(n).await) });
+        }
+        while gatherer.queue().asked.len() < numbers.len() {
+            tokio::task::yield_now().await;
+        }
+        gatherer.statement.gate.add_permits(statements);
+        let run = tokio::spawn({
+            let gatherer = Arc::clone(gatherer);
+            async move { gatherer.run().await }
+        });
+        let mut answers = BTreeMap::new();
+        while let Some(answered) = asking.join_next().await {
+            answers.extend([answered.unwrap()]);
+        }
+        run.abort();
+        answers
+    }
+
+    fn gatherer() -> Arc<Gatherer<Doubles>> {
+        Arc::new(Gatherer::new(Doubles { gate: Semaphore::new(0), ran: Mutex::default() }))
+    }
+
+    fn ran(gatherer: &Gatherer<Doubles>) -> Vec<Vec<u32>> {
+        gatherer.statement.ran.lock().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_meanwhile_shares_a_statement_and_each_gets_its_own_answer() {
+        let gatherer = gatherer();
+        let numbers: Vec<u32> = (1000..1600).collect();
+        let answers = asked(&gatherer, &numbers, 2).await;
+        assert_eq!(answers, numbers.iter().map(|n| (*n, Ok(n * 2))).collect());
+        assert_eq!(ran(&gatherer).iter().map(Vec::len).collect::<Vec<_>>(), [BATCH_MAX, 600 - BATCH_MAX]);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_refused_leaves_its_neighbours_their_answers() {
+        let gatherer = gatherer();
+        let answers = asked(&gatherer, &[12, REFUSED, 14], 4).await;
+        assert_eq!(answers, [(12, Ok(24)), (REFUSED, Err(Unanswered::Refused)), (14, Ok(28))].into());
+        assert_eq!(ran(&gatherer), [vec![12, REFUSED, 14], vec![12], vec![REFUSED], vec![14]]);
+        // Alone it is not asked twice.
+        assert_eq!(asked(&gatherer, &[REFUSED], 1).await, [(REFUSED, Err(Unanswered::Refused))].into());
+    }
+
+    #[tokio::test]
+    async fn while_postgres_is_away_all_are_told_to_look_again_after_one_try() {
+        let gatherer = gatherer();
+        let answers = asked(&gatherer, &[1, AWAY, 2], 1).await;
+        assert_eq!(answers, [1, 2, AWAY].map(|n| (n, Err(Unanswered::NotNow))).into());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever_when_the_task_crashes_and_the_next_run_answers_the_others() {
+        let gatherer = gatherer();
+        let answers = asked(&gatherer, &[1, CRASH], 1).await;
+        assert_eq!(answers, [1, CRASH].map(|n| (n, Err(Unanswered::NotNow))).into());
+        assert_eq!(asked(&gatherer, &[1, 2], 1).await, [(1, Ok(2)), (2, Ok(4))].into());
+    }
+
+    #[tokio::test]
+    async fn when_the_runtime_stops_those_who_wait_and_those_who_come_are_told() {
+        let gatherer = gatherer();
+        let waiting = tokio::spawn({
+            let gatherer = Arc::clone(&gatherer);
+            async move { gatherer.ask(1).await }
+        });
+        while gatherer.queue().asked.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        gatherer.close();
+        assert_eq!(waiting.await.unwrap(), Err(Unanswered::NotNow));
+        assert_eq!(gatherer.ask(2).await, Err(Unanswered::NotNow));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_done() {
+        let gatherer = gatherer();
+        let gone = tokio::spawn({
+            let gatherer = Arc::clone(&gatherer);
+            async move { gatherer.ask(1).await }
+        });
+        while gatherer.queue().asked.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        gone.abort();
+        assert!(gone.await.is_err());
+        gatherer.statement.gate.add_permits(1);
+        let run = tokio::spawn({
+            let gatherer = Arc::clone(&gatherer);
+            async move { gatherer.run().await }
+        });
+        assert_eq!(gatherer.ask(2).await, Ok(4));
+        assert_eq!(ran(&gatherer), [vec![2]]);
+        run.abort();
+    }
+}

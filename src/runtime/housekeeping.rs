@@ -76,11 +76,16 @@ pub(super) async fn arrivals(shared: Arc<Shared>) {
 
 /// Hands over the next arrivals behind an id. Answers the last of them; `None` when there are no more.
 async fn hand_over(shared: &Shared, after: ExecutionId) -> Result<Option<ExecutionId>, store::Error> {
-    let ids = execution::arrivals(&shared.pool, &shared.lease, after, ARRIVALS_BATCH).await?;
-    for id in &ids {
-        // The row tells whether its campaign is active: an actor of a draft campaign just waits.
-        shared.to_shard(*id, ShardMessage::Activate(*id));
+    let arrivals = execution::arrivals(&shared.pool, &shared.lease, after, ARRIVALS_BATCH).await?;
+    for (id, campaign) in &arrivals {
+        // Nobody of a draft is made resident, so a large upload costs no memory. When its campaign becomes active, the roster
+        // says so first and everybody of it is read then: none falls between.
+        let asleep = campaign.and_then(|c| shared.roster.campaign(c)).is_some_and(|c| !c.is_active());
+        if !asleep {
+            shared.to_shard(*id, ShardMessage::Activate(*id));
+        }
     }
+    let ids: Vec<ExecutionId> = arrivals.into_iter().map(|(id, _)| id).collect();
     if !ids.is_empty() {
         execution::forget_arrivals(&shared.pool, &shared.lease, &ids).await?;
     }

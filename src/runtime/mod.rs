@@ -44,8 +44,8 @@ use channel::ChannelMessage;
 use gather::{Claims, Gatherer, Loads};
 pub use inbox::api_trigger;
 use shard::{ShardMessage, ShardSupervisor};
-pub use shared::BeforeStep;
 use shared::Shared;
+pub use shared::{BeforeSend, BeforeStep};
 use work::{Inbound, Work};
 
 /// How long shutting down waits for provider calls and commits in flight.
@@ -123,6 +123,8 @@ pub struct Options {
     pub progress: Box<dyn Fn(u64, u64) + Send + Sync>,
     /// Fault injection for tests.
     pub before_step: Option<BeforeStep>,
+    /// Fault injection for tests.
+    pub before_send: Option<BeforeSend>,
 }
 
 impl Options {
@@ -139,6 +141,7 @@ impl Options {
             writer: writer::Options::default(),
             progress: Box::new(|_, _| ()),
             before_step: None,
+            before_send: None,
         }
     }
 }
@@ -220,6 +223,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
         before_step: options.before_step,
+        before_send: options.before_send,
     });
     let mut shards = Vec::with_capacity(usize::from(SHARDS));
     for _ in 0..SHARDS {
@@ -429,6 +433,11 @@ impl Handle {
     /// Whether triggers from outside are taken now; when not, answer 503.
     pub fn has_room(&self) -> bool {
         !self.shared.is_draining() && self.shared.admission.available_permits() > 0
+    }
+
+    /// Executions that are due and wait for room in the backlog of their account.
+    pub fn lined(&self) -> usize {
+        self.shared.backlogs.iter().map(|backlog| backlog.lengths().0).sum()
     }
 
     /// What the runtime is doing.

@@ -30,6 +30,9 @@ pub(super) const SCANNED_MAX: u32 = 32_768;
 /// Called before every step, for fault injection: a panic in it is a panic of the actor.
 pub type BeforeStep = Arc<dyn Fn(&Execution, &Trigger) + Send + Sync>;
 
+/// Called by a channel before it starts on a send, for fault injection: a panic in it is a panic of the channel.
+pub type BeforeSend = Arc<dyn Fn(SendId) + Send + Sync>;
+
 /// Handles and limits of one runtime.
 pub(super) struct Shared {
     pub(super) pool: Pool,
@@ -73,6 +76,7 @@ pub(super) struct Shared {
     pub(super) arrivals: Notify,
     pub(super) roster_changed: Notify,
     pub(super) before_step: Option<BeforeStep>,
+    pub(super) before_send: Option<BeforeSend>,
 }
 
 impl Shared {

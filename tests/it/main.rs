@@ -4,6 +4,7 @@
 mod adopted;
 mod api;
 mod arrivals;
+mod backlog;
 mod bench;
 mod claim;
 mod client;

@@ -28,11 +28,16 @@ const START: ExecutionId = ExecutionId(Uuid::nil());
 async fn arrivals_stay_until_they_are_struck_off_and_only_the_owner_sees_them() {
     let world = World::new(200).await;
     let lease = world.lease.view();
-    let first = execution::arrivals(&world.pool, &lease, START, 30).await.unwrap();
-    assert_eq!(execution::arrivals(&world.pool, &lease, START, 30).await.unwrap(), first);
+    let arrivals = async |after, limit| {
+        let found = execution::arrivals(&world.pool, &lease, after, limit).await.unwrap();
+        assert!(found.iter().all(|(_, campaign)| *campaign == Some(world.executions[0].campaign)));
+        found.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    let first = arrivals(START, 30).await;
+    assert_eq!(arrivals(START, 30).await, first);
     let mut seen = HashSet::new();
     loop {
-        let ids = execution::arrivals(&world.pool, &lease, START, 30).await.unwrap();
+        let ids = arrivals(START, 30).await;
         if ids.is_empty() {
             break;
         }
@@ -44,17 +49,17 @@ async fn arrivals_stay_until_they_are_struck_off_and_only_the_owner_sees_them() 
     touch_arrivals(&world).await;
     let mut all: Vec<_> = world.executions.iter().map(|e| e.id).collect();
     all.sort_unstable();
-    let behind = execution::arrivals(&world.pool, &lease, all[149], 30).await.unwrap();
+    let behind = arrivals(all[149], 30).await;
     assert_eq!(behind, all[150..180], "by id, behind the one that was handed over last");
     // One shard is another node's: its executions are seen by that node.
     let (lost, theirs) = (all[0].shard(), all.iter().filter(|id| id.shard() == all[0].shard()).count());
     let take = format!("UPDATE shard_lease SET owner = gen_random_uuid() WHERE shard = {lost}");
     world.db.script(take).await.unwrap();
-    let ours = execution::arrivals(&world.pool, &lease, START, 300).await.unwrap();
+    let ours = arrivals(START, 300).await;
     assert_eq!(ours.len(), 200 - theirs);
     assert!(ours.iter().all(|id| id.shard() != lost));
     world.db.script("UPDATE shard_lease SET owner = gen_random_uuid()").await.unwrap();
-    assert_eq!(execution::arrivals(&world.pool, &lease, START, 30).await.unwrap(), []);
+    assert_eq!(arrivals(START, 30).await, []);
     execution::forget_arrivals(&world.pool, &lease, &all).await.unwrap();
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM execution_arrivals").fetch_one(&world.pool).await.unwrap();
     assert_eq!(left, 200, "struck off by a node that does not own them any more");

@@ -59,14 +59,21 @@ async fn inside(bench: &Bench, size: u64) -> Result<Part, Error> {
     let seconds = LASTS_MAX.min(bench.settings().seconds);
     let loaded = (RATE * seconds as f64).min((size - idle) as f64 * 0.9) as u64;
     let ids: Arc<[ExecutionId]> = rows::executions(&scratch.pool, 0, signed(idle + loaded)).await?.into();
-    let probe = Arc::new(Probe { handle: rig.handle(), desk: Arc::clone(&desk), ids, handed: AtomicU64::new(0) });
+    let probe = Arc::new(Probe {
+        handle: rig.handle(),
+        desk: Arc::clone(&desk),
+        ids,
+        handed: AtomicU64::new(0),
+        uncalled: AtomicU64::new(0),
+    });
 
     let (handed, called) = (Latencies::new(), Latencies::new());
     let progress = bench.progress("reacting, one at a time", idle);
     for person in 0..idle {
         bench.check()?;
         let begun = Instant::now();
-        let Some((answered, call)) = probe.react(person).await? else {
+        let (answered, call) = probe.react(person).await?;
+        let Some(call) = call else {
             return Err(Error::Refused(format!("person {person} was not contacted within {} s", PATIENCE.as_secs())));
         };
         handed.record(answered.saturating_duration_since(begun));
@@ -86,11 +93,16 @@ async fn inside(bench: &Bench, size: u64) -> Result<Part, Error> {
             progress.set(n);
             async move {
                 match probe.react(idle + n).await {
-                    Ok(Some((answered, call))) => {
-                        load_called.record(call.saturating_duration_since(scheduled));
+                    Ok((answered, call)) => {
+                        match call {
+                            Some(call) => load_called.record(call.saturating_duration_since(scheduled)),
+                            None => {
+                                probe.uncalled.fetch_add(1, Relaxed);
+                            }
+                        }
                         Done::At(answered)
                     }
-                    Ok(None) | Err(_) => Done::Failed,
+                    Err(_) => Done::Failed,
                 }
             }
         })
@@ -99,6 +111,7 @@ async fn inside(bench: &Bench, size: u64) -> Result<Part, Error> {
     drop(progress);
     let doubled = desk.doubled();
     let all = probe.handed.load(Relaxed) == idle + load.started;
+    let uncalled = probe.uncalled.load(Relaxed);
     drop(probe);
     rig.stop().await;
     if doubled > 0 {
@@ -115,6 +128,8 @@ async fn inside(bench: &Bench, size: u64) -> Result<Part, Error> {
             bound(&mut part, &format!("{load}, handed to the channel {percentile}"), times, &floor);
         }
     }
+    part.figures
+        .push(Figure::new("1,000/s, provider not called within 10 s", uncalled as f64, Unit::Count).at_most(0.0));
     part.figures.push(
         Figure::new("1,000/s, not answered or failed", (load.failed + load.unanswered) as f64, Unit::Count)
             .at_most(0.0),
@@ -151,12 +166,15 @@ struct Probe {
     ids: Arc<[ExecutionId]>,
     /// Answers that said that the next send was decided.
     handed: AtomicU64,
+    /// Sends that the provider was not called for in time.
+    uncalled: AtomicU64,
 }
 
 impl Probe {
-    /// Delivers an acceptance, and answers when that was durable and when the provider was called. `None`: it was not.
-    async fn react(&self, person: u64) -> Result<Option<(Instant, Instant)>, Error> {
-        let Some(id) = usize::try_from(person).ok().and_then(|n| self.ids.get(n)) else { return Ok(None) };
+    /// Delivers an acceptance, and answers when that was durable and when the provider was called. `None`: not in time.
+    async fn react(&self, person: u64) -> Result<(Instant, Option<Instant>), Error> {
+        let id = usize::try_from(person).ok().and_then(|n| self.ids.get(n));
+        let id = id.ok_or_else(|| Error::Refused(format!("there is no person {person}")))?;
         let call = self.desk.await_call(person);
         let answer = self.handle.deliver(*id, Trigger::ConnectionAccepted).await;
         let answered = Instant::now();
@@ -169,6 +187,6 @@ impl Probe {
             }
             Err(error) => return Err(Error::Refused(format!("an acceptance was not taken: {error}"))),
         }
-        Ok(tokio::time::timeout(PATIENCE, call).await.ok().and_then(Result::ok).map(|call| (answered, call)))
+        Ok((answered, tokio::time::timeout(PATIENCE, call).await.ok().and_then(Result::ok)))
     }
 }

@@ -48,6 +48,11 @@ impl Recorded {
         Self(Batch::new(lease, changes))
     }
 
+    /// The transitions in it.
+    pub fn transitions(&self) -> usize {
+        self.0.transitions()
+    }
+
     /// Writes it as a lane does, and answers how many executions moved. `connection`: one that [`lane`] made.
     ///
     /// # Errors
@@ -181,11 +186,20 @@ pub async fn lay_down(pool: &Pool, name: &str, clients: &[Vec<Recorded>]) -> Res
 const SEQUENCE: usize = 1_000_000;
 
 /// Makes the table of a statement's parameters (`n`, `p1`, `p2`, ..) and answers the statement that fills it.
-async fn make_table(connection: &mut PgConnection, table: &str, statement: &str) -> Result<String, sqlx::Error> {
-    // A statement that does not name all of its parameters does not tell their types; the largest names all of any.
-    let whole = (&mut *connection).prepare(sqlx::SqlStr::from_static(Batch::LARGEST)).await?;
-    let types: Vec<String> = match whole.parameters() {
-        Some(Either::Left(types)) => types.iter().take(parameters(statement)).map(|t| t.name().to_owned()).collect(),
+async fn make_table(
+    connection: &mut PgConnection,
+    table: &str,
+    statement: &'static str,
+) -> Result<String, sqlx::Error> {
+    // The largest statement names the type of every parameter; the smaller ones end earlier, and may pass some over.
+    let prepared = (&mut *connection).prepare(sqlx::SqlStr::from_static(Batch::WHOLE)).await?;
+    let numbers = statement.split('$').skip(1).filter_map(|part| {
+        let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        part.get(..digits)?.parse::<usize>().ok()
+    });
+    let last = numbers.max().unwrap_or(0);
+    let types: Vec<String> = match prepared.parameters() {
+        Some(Either::Left(types)) => types.iter().take(last).map(|t| t.name().to_owned()).collect(),
         _ => Vec::new(),
     };
     let columns: Vec<String> = types.iter().enumerate().map(|(i, t)| format!("p{} {t}", i + 1)).collect();
@@ -201,12 +215,6 @@ async fn make_table(connection: &mut PgConnection, table: &str, statement: &str)
     connection.execute(AssertSqlSafe(format!("ALTER TABLE {table} {}", plain.join(", ")))).await?;
     let values: Vec<String> = (1..=types.len() + 1).map(|i| format!("${i}")).collect();
     Ok(format!("INSERT INTO {table} VALUES ({})", values.join(", ")))
-}
-
-/// The highest number of a parameter.
-fn parameters(statement: &str) -> usize {
-    let number = |part: &str| part.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok());
-    statement.split('$').skip(1).filter_map(number).max().unwrap_or(0)
 }
 
 /// `:i` counts a client's transactions; `-D i=-1` is to be given.
@@ -261,7 +269,6 @@ mod tests {
             "WITH bench_b AS MATERIALIZED (SELECT * FROM t WHERE n = :n), a AS (SELECT (SELECT p1 FROM bench_b), \
              (SELECT p12 FROM bench_b)::text[]) SELECT * FROM a"
         );
-        assert_eq!((parameters("SELECT $2, $12::text[], $3"), parameters("SELECT 1")), (12, 0));
     }
 
     #[test]

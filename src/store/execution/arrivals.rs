@@ -5,14 +5,15 @@ use std::time::Duration;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use uuid::Uuid;
 
-use crate::domain::id::ExecutionId;
+use crate::domain::id::{CampaignId, ExecutionId};
 use crate::store::lease::LeaseView;
 use crate::store::{Error, Pool, failed};
 
 // Whether a shard is ours is an element of an array that is read once, by the shard's number: a join would look every row
 // up, and would do so for all that wait before the first is handed over. In the order of the primary key, which for our own
 // ids is that of time, behind what was handed over last: in front lies what was struck off.
-const ARRIVALS: &str = "SELECT a.execution_id FROM execution_arrivals a \
+const ARRIVALS: &str = "SELECT a.execution_id, s.campaign_id FROM execution_arrivals a \
+    LEFT JOIN campaign_prospect_execution_state s ON s.id = a.execution_id \
     WHERE a.execution_id > $4 \
       AND (ARRAY(SELECT coalesce(l.owner = $2 AND l.incarnation = $3, false) FROM shard_lease l ORDER BY l.shard)) \
           [campaignd_shard(a.execution_id) + 1] \
@@ -21,18 +22,16 @@ const FORGET_ARRIVALS: &str = "DELETE FROM execution_arrivals a WHERE a.executio
       AND (ARRAY(SELECT coalesce(l.owner = $2 AND l.incarnation = $3, false) FROM shard_lease l ORDER BY l.shard)) \
           [campaignd_shard(a.execution_id) + 1]";
 
+/// An execution that was inserted, and the campaign it is in; `None` when it is gone again.
+pub type Arrival = (ExecutionId, Option<CampaignId>);
+
 /// Up to `limit` executions that were inserted and not handed over yet, of the shards that this node owns, by id, behind the
 /// id `after`.
 ///
 /// # Errors
 /// When Postgres cannot be asked.
-pub async fn arrivals(
-    pool: &Pool,
-    lease: &LeaseView,
-    after: ExecutionId,
-    limit: i64,
-) -> Result<Vec<ExecutionId>, Error> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(ARRIVALS)
+pub async fn arrivals(pool: &Pool, lease: &LeaseView, after: ExecutionId, limit: i64) -> Result<Vec<Arrival>, Error> {
+    let rows: Vec<(Uuid, Option<Uuid>)> = sqlx::query_as(ARRIVALS)
         .bind(limit)
         .bind(lease.node().id)
         .bind(lease.node().incarnation)
@@ -40,7 +39,7 @@ pub async fn arrivals(
         .fetch_all(pool)
         .await
         .map_err(failed("reading arrivals"))?;
-    Ok(ids.into_iter().map(ExecutionId).collect())
+    Ok(rows.into_iter().map(|(id, campaign)| (ExecutionId(id), campaign.map(CampaignId))).collect())
 }
 
 /// Strikes arrivals off that have been handed over. In this order: one that is handed over twice changes nothing, one

@@ -132,9 +132,6 @@ struct Identities {
 }
 
 impl Batch {
-    /// The statement that names every parameter of any.
-    pub(in crate::store) const LARGEST: &str = statement::ALL;
-
     /// Turns changes (at most one an execution) into arrays.
     pub(in crate::store) fn new(lease: &LeaseView, changes: &[&Change]) -> Self {
         let node = lease.node();
@@ -201,6 +198,9 @@ impl Batch {
         }
     }
 
+    /// The statement with all parts, and so with all parameters.
+    pub(in crate::store) const WHOLE: &'static str = statement::ALL;
+
     /// The smallest statement that writes this batch; [`Batch::bind`] gives it its parameters.
     pub(in crate::store) fn statement(&self) -> &'static str {
         match (self.decides(), self.finishes()) {
@@ -209,6 +209,11 @@ impl Batch {
             (false, true) => statement::FINISH,
             (true, true) => statement::ALL,
         }
+    }
+
+    /// The transitions in it.
+    pub(in crate::store) const fn transitions(&self) -> usize {
+        self.transition.execution.len()
     }
 
     const fn decides(&self) -> bool {
