@@ -30,8 +30,6 @@ const CLOCK_CHECK: Duration = Duration::from_secs(1);
 const CLOCK_JUMP: Duration = Duration::from_secs(2);
 /// How often partitions are looked after.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(6 * 3600);
-/// Months for which partitions exist in advance.
-const PARTITIONS_AHEAD: u32 = 12;
 /// Pause before a crashed channel actor is replaced.
 const CHANNEL_RESTART_WAIT: Duration = Duration::from_millis(200);
 
@@ -256,7 +254,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         (wall, real) = (now, Instant::now());
         if partitions.elapsed() > PARTITIONS_EVERY {
             partitions = Instant::now();
-            if let Err(error) = migrate::ensure_partitions(&shared.pool, now, PARTITIONS_AHEAD).await {
+            if let Err(error) = migrate::ensure_partitions(&shared.pool, now, migrate::MONTHS_AHEAD).await {
                 tracing::warn!(%error, "cannot make next months' partitions; the default partition takes their rows");
             }
         }

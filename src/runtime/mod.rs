@@ -191,7 +191,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     let lease = acquire(&options).await?;
     let started = options.clock.now();
     let view = lease.view();
-    migrate::ensure_partitions(&options.pool, started, 12).await?;
+    migrate::ensure_partitions(&options.pool, started, migrate::MONTHS_AHEAD).await?;
     send::reopen_stale_gates(&options.pool, &view, started).await?;
     let (loader, requests) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {

@@ -14,8 +14,9 @@ use crate::domain::time::Timestamp;
 /// The oldest Postgres that is supported, as `server_version_num` counts.
 const POSTGRES_MIN: i32 = 150_000;
 
-/// Months of partitions that are kept ready, the current one included.
-const MONTHS_AHEAD: u32 = 13;
+/// Months of partitions that are kept ready, the current one included. A statement that looks a send up pays for each of
+/// them, the empty ones too; the runtime makes more as time goes on.
+pub const MONTHS_AHEAD: u32 = 3;
 
 /// The migrations, with a table of their own name: the database may belong to a project that uses sqlx as well.
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
@@ -147,6 +148,9 @@ async fn run(conn: &mut PgConnection) -> Result<Report, MigrateError> {
     }
     preflight(conn, &before).await?;
     let adopted = if before.is_empty() { count_adopted(conn).await? } else { None };
+    if before.is_empty() {
+        sqlx::query(NOTE_INDEXES).execute(&mut *conn).await?;
+    }
     if let Err(error) = MIGRATOR.run_direct(None, conn, false).await {
         let role = sqlx::query_scalar(ROLE).fetch_one(conn).await.unwrap_or_default();
         return Err(name_failure(error, role));
@@ -250,6 +254,10 @@ const HAS_MIGRATIONS: &str = "SELECT to_regclass('public.campaignd_migrations') 
 const APPLIED: &str = "SELECT version, checksum FROM public.campaignd_migrations WHERE success ORDER BY version";
 const MAY_CREATE: &str = "SELECT has_schema_privilege('public', 'CREATE')";
 const HAS_EXECUTIONS: &str = "SELECT to_regclass('public.campaign_prospect_execution_state') IS NOT NULL";
+/// For 0003, which drops indexes of ours: the ones that were there before us.
+const NOTE_INDEXES: &str = "
+    SELECT set_config('campaignd.found_indexes', coalesce(string_agg(indexname, ','), ''), false) FROM pg_indexes
+    WHERE schemaname = 'public' AND tablename = 'campaign_prospect_execution_state'";
 const COUNT_EXECUTIONS: &str = "
     SELECT count(*), count(*) FILTER (WHERE to_jsonb(s) ->> 'status' IS DISTINCT FROM 'completed'
                                         AND to_jsonb(s) ->> 'status' IS DISTINCT FROM 'failed')

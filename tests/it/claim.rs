@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use campaignd::domain::execution::{Execution, Status};
-use campaignd::domain::id::{SendId, WorkspaceId};
+use campaignd::domain::id::{AccountId, SendId, WorkspaceId};
 use campaignd::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
 use campaignd::domain::time::Timestamp;
 use campaignd::domain::trigger::Trigger;
@@ -159,6 +159,75 @@ async fn a_claim_stores_what_will_be_handed_to_the_provider() {
     let open = send::open_sends(&world.pool, Some(&[world.account])).await.unwrap();
     assert_eq!((open.len(), open[0].settle_count, open[0].id), (1, 1, key.1));
     assert!(send::open_sends(&world.pool, Some(&[])).await.unwrap().is_empty());
+    assert_eq!(send::in_flight(&world.pool).await.unwrap(), open);
+}
+
+#[tokio::test]
+async fn five_hundred_accounts_claim_and_are_loaded_by_one_statement_each() {
+    let world = World::new(512).await;
+    let writer = world.writer(1);
+    // Every fourth account rests and every fifth is halted.
+    world
+        .db
+        .script(format!(
+            "INSERT INTO accounts (workspace_id, id, shard, channel, provider, provider_account_id, name, status)
+                 SELECT '{WORKSPACE}', id, campaignd_shard(id), 'linkedin', 'unipile', id::text, 'seat',
+                     CASE WHEN n % 5 = 0 THEN 'halted' ELSE 'active' END
+                 FROM (SELECT n, gen_random_uuid() AS id FROM generate_series(1, 512) n) x;
+             INSERT INTO account_gate (workspace_id, account_id, shard)
+                 SELECT workspace_id, id, shard FROM accounts ON CONFLICT DO NOTHING;
+             UPDATE account_gate SET next_send_at = '{NOW}'::timestamptz + interval '1 minute'
+                 WHERE account_id IN (SELECT id FROM accounts ORDER BY id LIMIT 128)"
+        ))
+        .await
+        .unwrap();
+    let accounts: Vec<(uuid::Uuid, String, bool)> = sqlx::query_as(
+        "SELECT a.id, a.status, g.next_send_at IS NOT NULL FROM accounts a JOIN account_gate g ON g.account_id = a.id \
+         WHERE a.id <> $1",
+    )
+    .bind(world.account.0)
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    let mut claims = Vec::new();
+    for (e, (account, ..)) in world.executions.iter().zip(&accounts) {
+        let change = due(e, AccountId(*account));
+        let mut claim = wish(&world, &change.next, NOW);
+        (claim.account, claim.account_shard) = (AccountId(*account), AccountId(*account).shard());
+        claims.push(claim);
+        assert_eq!(commit(&writer, change).await, Committed::Done);
+    }
+    let keys: Vec<_> = claims.iter().map(|c| (WORKSPACE, c.send)).collect();
+    let loaded = send::load_for_dispatch(&world.pool, &keys).await.unwrap();
+    assert_eq!(loaded.len(), 512);
+    assert!(loaded.iter().all(|d| d.is_open_send));
+
+    let outcomes = send::claim(&world.pool, &world.lease.view(), &claims).await.unwrap();
+    assert_eq!(outcomes.len(), 512);
+    let mut claimed = 0;
+    for outcome in outcomes {
+        let n = claims.iter().position(|c| c.send == outcome.send).unwrap();
+        let (_, status, rests) = &accounts[n];
+        match outcome.result {
+            ClaimResult::Claimed { dispatch_count: 1 } => {
+                claimed += 1;
+                assert!(status == "active" && !rests);
+            }
+            ClaimResult::AccountNotActive => assert_eq!(status, "halted"),
+            ClaimResult::GateResting { until } => {
+                assert!(*rests && until == NOW + Duration::from_secs(60));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(claimed > 200, "{claimed}");
+    let in_flight = send::in_flight(&world.pool).await.unwrap();
+    assert_eq!(in_flight.len(), claimed);
+    assert!(in_flight.iter().all(|s| s.status == SendStatus::Dispatching));
+    assert_eq!(send::open_sends(&world.pool, None).await.unwrap().len(), 512);
+    // Those that were claimed are in flight, and say so.
+    let again = send::claim(&world.pool, &world.lease.view(), &claims).await.unwrap();
+    assert_eq!(again.iter().filter(|o| o.result == ClaimResult::NotPending).count(), claimed);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod edges;
 mod fake;
 mod guest;
 mod harness;
+mod hot;
 mod import;
 mod lease;
 mod migrate;

@@ -52,7 +52,7 @@ async fn every_open_row_is_seen_exactly_once_by_several_readers_while_rows_are_w
 
     let scan = Scan::open(&world.pool).await.unwrap();
     assert!(scan.ranges() > 2, "{scan:?}");
-    assert!((2000..20_000).contains(&scan.estimate()), "{scan:?}");
+    assert!((1000..100_000).contains(&scan.estimate()), "{scan:?}");
     let mut seen: Vec<ExecutionId> = Vec::new();
     let mut versions = HashSet::new();
     let mut next = 0;

@@ -15,8 +15,9 @@ use crate::store::lease::LeaseView;
 use crate::store::{Error, Pool, clean, failed, json_text, shard_column};
 
 /// The fence is the account's shard: the gate belongs to whoever serves the account. The gate's row is locked before the
-/// send's, and each is checked again once its lock is held, so of two claims one wins. `why` is what the statement's
-/// snapshot saw, for those that were not claimed.
+/// send's, and each is checked again once its lock is held, so of two claims one wins. What was not claimed is answered by
+/// what the statement's snapshot saw. Every part goes on with the rows of the part before it, and what is left is told by
+/// `IN`, which is hashed: the parts are never joined to one another row by row.
 const CLAIM: &str = "WITH want AS MATERIALIZED ( \
         SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::timestamptz[], $6::uuid[], $7::smallint[], $8::bigint[], \
             $9::text[], $10::text[], $11::text[], $12::timestamptz[]) \
@@ -25,42 +26,40 @@ const CLAIM: &str = "WITH want AS MATERIALIZED ( \
         SELECT l.shard FROM shard_lease l JOIN (SELECT DISTINCT shard, epoch FROM want) w ON w.shard = l.shard \
         WHERE l.owner = $1 AND l.incarnation = $2 AND l.epoch = w.epoch ORDER BY l.shard FOR SHARE OF l), \
     gate AS MATERIALIZED ( \
-        SELECT g.workspace_id, g.account_id FROM account_gate g \
+        SELECT w.* FROM account_gate g \
         JOIN want w ON w.workspace_id = g.workspace_id AND w.account_id = g.account_id \
-        JOIN lease f ON f.shard = w.shard \
-        WHERE g.in_flight IS NULL AND coalesce(g.next_send_at, '-infinity') <= w.at \
+        WHERE w.shard IN (SELECT shard FROM lease) \
+        AND g.in_flight IS NULL AND coalesce(g.next_send_at, '-infinity') <= w.at \
         ORDER BY g.workspace_id, g.account_id FOR UPDATE OF g), \
     claimed AS ( \
         UPDATE sends s SET status = 'dispatching', dispatch_count = s.dispatch_count + 1, lease_epoch = w.epoch, \
             claimed_at = w.at, recipient = w.recipient::jsonb, subject = w.subject, body = w.body \
-        FROM want w \
-        JOIN gate g ON g.workspace_id = w.workspace_id AND g.account_id = w.account_id \
-        JOIN accounts a ON a.workspace_id = w.workspace_id AND a.id = w.account_id \
-        JOIN sends i ON i.workspace_id = w.workspace_id AND i.id = w.id AND i.created_at = w.created_at \
-        JOIN campaigns c ON c.id = i.campaign_id \
-        JOIN campaign_prospect_execution_state e ON e.id = i.execution_id \
+        FROM gate w \
+        JOIN accounts a ON a.workspace_id = w.workspace_id AND a.id = w.account_id, \
+        campaigns c, campaign_prospect_execution_state e \
         WHERE s.workspace_id = w.workspace_id AND s.id = w.id AND s.created_at = w.created_at \
+        AND c.id = s.campaign_id AND e.id = s.execution_id \
         AND s.status = 'pending' AND s.account_id = w.account_id AND a.status = 'active' \
         AND c.status IN ('active', 'running') AND e.status = 'executing' AND e.open_send = w.id \
-        AND NOT EXISTS (SELECT 1 FROM sends o WHERE o.execution_id = e.id AND o.id <> s.id \
+        AND NOT EXISTS (SELECT 1 FROM sends o WHERE o.execution_id = e.id AND o.id <> w.id \
             AND o.status IN ('dispatching', 'unknown') AND o.parked_at IS NULL) \
         RETURNING s.workspace_id, s.id, s.account_id, s.dispatch_count, w.epoch, w.at), \
     shut AS ( \
         UPDATE account_gate g SET in_flight = k.id, in_flight_since = k.at, used = g.used + 1, \
             used_since = coalesce(g.used_since, k.at), lease_epoch = k.epoch \
         FROM claimed k WHERE g.workspace_id = k.workspace_id AND g.account_id = k.account_id) \
-    SELECT w.id, k.dispatch_count, f.shard IS NOT NULL, locked.account_id IS NOT NULL, a.status, c.status, s.status, \
+    SELECT k.id, k.dispatch_count, true, NULL, NULL, NULL, true, NULL FROM claimed k \
+    UNION ALL \
+    SELECT w.id, NULL, w.shard IN (SELECT shard FROM lease), a.status, c.status, s.status, \
         coalesce(e.status = 'executing' AND e.open_send = w.id, false), \
         CASE WHEN g.next_send_at > w.at THEN g.next_send_at END \
     FROM want w \
-    LEFT JOIN claimed k ON k.workspace_id = w.workspace_id AND k.id = w.id \
-    LEFT JOIN lease f ON f.shard = w.shard \
-    LEFT JOIN gate locked ON locked.workspace_id = w.workspace_id AND locked.account_id = w.account_id \
     LEFT JOIN accounts a ON a.workspace_id = w.workspace_id AND a.id = w.account_id \
     LEFT JOIN account_gate g ON g.workspace_id = w.workspace_id AND g.account_id = w.account_id \
     LEFT JOIN sends s ON s.workspace_id = w.workspace_id AND s.id = w.id AND s.created_at = w.created_at \
     LEFT JOIN campaigns c ON c.id = s.campaign_id \
-    LEFT JOIN campaign_prospect_execution_state e ON e.id = s.execution_id";
+    LEFT JOIN campaign_prospect_execution_state e ON e.id = s.execution_id \
+    WHERE w.id NOT IN (SELECT id FROM claimed)";
 
 /// A wish to carry a send out now.
 #[derive(Clone, Debug, PartialEq)]
@@ -173,9 +172,9 @@ fn claim_result(row: &PgRow) -> Result<ClaimResult, sqlx::Error> {
         return Ok(ClaimResult::Claimed { dispatch_count: count(n) });
     }
     let fenced: bool = row.try_get(2)?;
-    let (account, campaign): (Option<&str>, Option<&str>) = (row.try_get(4)?, row.try_get(5)?);
-    let (send, waits): (Option<&str>, bool) = (row.try_get(6)?, row.try_get(7)?);
-    let until: Option<DateTime<Utc>> = row.try_get(8)?;
+    let (account, campaign): (Option<&str>, Option<&str>) = (row.try_get(3)?, row.try_get(4)?);
+    let (send, waits): (Option<&str>, bool) = (row.try_get(5)?, row.try_get(6)?);
+    let until: Option<DateTime<Utc>> = row.try_get(7)?;
     Ok(if !fenced {
         ClaimResult::LeaseLost
     } else if send != Some("pending") || !waits {

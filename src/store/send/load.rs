@@ -13,10 +13,37 @@ use crate::domain::send::{Action, SendStatus};
 use crate::domain::time::Timestamp;
 use crate::store::{Error, Pool, failed};
 
-const OPEN: &str = "SELECT workspace_id, id, created_at, execution_id, campaign_id, account_id, status, lease_epoch, \
-        action, claimed_at, settle_count, parked_at IS NOT NULL, flow_version, step \
-    FROM sends WHERE status IN ('pending', 'dispatching', 'unknown') AND parked_at IS NULL \
-    AND ($1::uuid[] IS NULL OR account_id = ANY($1)) ORDER BY created_at, id";
+macro_rules! open_send {
+    ($from:literal) => {
+        concat!(
+            $from,
+            " SELECT s.workspace_id, s.id, s.created_at, s.execution_id, s.campaign_id, s.account_id, s.status, ",
+            "s.lease_epoch, s.action, s.claimed_at, s.settle_count, s.parked_at IS NOT NULL, s.flow_version, s.step ",
+            "FROM open o JOIN sends s ON s.workspace_id = o.workspace_id AND s.id = o.id ",
+            "WHERE s.status IN ('pending', 'dispatching', 'unknown') AND s.parked_at IS NULL ",
+        )
+    };
+}
+
+/// Found from both ends, the execution that waits for it and the gate that it shut: an index on what is open would have
+/// to be written by each claim and each outcome.
+const OPEN: &str = concat!(
+    open_send!(
+        "WITH open AS ( \
+            SELECT e.workspace_id, e.open_send AS id FROM campaign_prospect_execution_state e \
+            WHERE e.open_send IS NOT NULL \
+            UNION SELECT g.workspace_id, g.in_flight FROM account_gate g WHERE g.in_flight IS NOT NULL)"
+    ),
+    "AND ($1::uuid[] IS NULL OR s.account_id = ANY($1)) ORDER BY s.created_at, s.id"
+);
+const IN_FLIGHT: &str = concat!(
+    open_send!(
+        "WITH open AS (SELECT g.workspace_id, g.in_flight AS id FROM account_gate g WHERE g.in_flight IS NOT NULL)"
+    ),
+    "ORDER BY s.created_at, s.id"
+);
+/// One pass over all executions may take longer than the pool allows a statement.
+const NO_TIMEOUT: &str = "SELECT set_config('statement_timeout', '0', true)";
 
 const LOAD: &str = "SELECT s.workspace_id, s.id, s.created_at, s.execution_id, s.campaign_id, s.account_id, s.status, \
         s.lease_epoch, s.action, s.claimed_at, s.settle_count, s.parked_at IS NOT NULL, s.flow_version, s.step, \
@@ -151,14 +178,28 @@ fn time(t: DateTime<Utc>) -> Timestamp {
     Timestamp::from(t)
 }
 
-/// The sends without an outcome, of some accounts or of all, oldest first. Parked ones are left out.
+/// The sends without an outcome that an execution waits for or that shut a gate, of some accounts or of all, oldest first.
+/// Parked ones are left out. One pass over all executions: for an account whose queue was lost, not for every day.
 ///
 /// # Errors
 /// When Postgres cannot be asked, or a row holds a word that is not ours.
 pub async fn open_sends(pool: &Pool, accounts: Option<&[AccountId]>) -> Result<Vec<OpenSend>, Error> {
+    let what = failed("listing the sends without outcome");
     let accounts: Option<Vec<Uuid>> = accounts.map(|ids| ids.iter().map(|a| a.0).collect());
-    let rows =
-        sqlx::query(OPEN).bind(accounts).fetch_all(pool).await.map_err(failed("listing the sends without outcome"))?;
+    let mut transaction = pool.begin().await.map_err(&what)?;
+    sqlx::query(NO_TIMEOUT).execute(&mut *transaction).await.map_err(&what)?;
+    let rows = sqlx::query(OPEN).bind(accounts).fetch_all(&mut *transaction).await.map_err(&what)?;
+    transaction.rollback().await.map_err(&what)?;
+    rows.iter().map(OpenSend::from_row).collect()
+}
+
+/// The sends without an outcome that have their account's gate shut, oldest first: at a start, those whose provider call
+/// the dead process may have been in. Parked ones are left out.
+///
+/// # Errors
+/// When Postgres cannot be asked, or a row holds a word that is not ours.
+pub async fn in_flight(pool: &Pool) -> Result<Vec<OpenSend>, Error> {
+    let rows = sqlx::query(IN_FLIGHT).fetch_all(pool).await.map_err(failed("listing the sends in flight"))?;
     rows.iter().map(OpenSend::from_row).collect()
 }
 

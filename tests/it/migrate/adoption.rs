@@ -116,7 +116,6 @@ async fn a_table_with_rows_in_mid_flow_is_taken_over_where_it_stands() {
         [
             "campaign_prospect_execution_state_campaign_id_prospect_id_key",
             "campaign_prospect_execution_state_pkey",
-            "execution_state_check",
             "execution_state_prospect",
             "old_campaign",
             "old_due",
@@ -149,6 +148,68 @@ async fn a_table_with_rows_in_mid_flow_is_taken_over_where_it_stands() {
     let schema = schema_of(&db.url);
     assert!(migrate(&db.pool).await.unwrap().already_up_to_date);
     assert_eq!(schema_of(&db.url), schema);
+}
+
+const INDEXES: &str = "SELECT indexname::text FROM pg_indexes \
+    WHERE tablename = 'campaign_prospect_execution_state' AND indexname NOT LIKE 'campaign_prospect%' ORDER BY 1";
+
+#[tokio::test]
+async fn an_index_of_another_program_stays_even_if_it_has_the_name_and_shape_of_one_of_ours() {
+    let db = Db::empty().await;
+    db.script(SEED).await.unwrap();
+    db.script(
+        "CREATE INDEX execution_state_check ON campaign_prospect_execution_state (next_check_at)
+             WHERE status = 'waiting_trigger'",
+    )
+    .await
+    .unwrap();
+    migrate(&db.pool).await.unwrap();
+    let indexes: Vec<String> = sqlx::query_scalar(INDEXES).fetch_all(&db.pool).await.unwrap();
+    assert_eq!(indexes, ["execution_state_check", "execution_state_prospect", "old_campaign", "old_due", "old_status"]);
+}
+
+#[tokio::test]
+async fn an_empty_table_of_another_program_keeps_its_own_indexes_and_gets_none_for_its_due_times() {
+    let db = Db::empty().await;
+    db.script(SEED).await.unwrap();
+    db.script("TRUNCATE campaign_prospect_execution_state").await.unwrap();
+    migrate(&db.pool).await.unwrap();
+    let indexes: Vec<String> = sqlx::query_scalar(INDEXES).fetch_all(&db.pool).await.unwrap();
+    assert_eq!(indexes, ["execution_state_prospect", "old_campaign", "old_due", "old_status"]);
+}
+
+#[tokio::test]
+async fn a_database_of_the_previous_release_loses_the_indexes_that_made_each_transition_write_them() {
+    let db = Db::new().await;
+    // As the two migrations of that release left it, and in use since.
+    db.script(
+        "DELETE FROM campaignd_migrations WHERE version = 3;
+         DROP INDEX execution_state_shard, execution_state_workspace;
+         CREATE INDEX execution_state_due ON campaign_prospect_execution_state (next_execution_at)
+             WHERE status IN ('pending', 'waiting_trigger');
+         CREATE INDEX execution_state_check ON campaign_prospect_execution_state (next_check_at)
+             WHERE status = 'waiting_trigger';
+         CREATE INDEX mine ON campaign_prospect_execution_state (next_execution_at);
+         CREATE INDEX sends_open ON sends (account_id) WHERE status IN ('pending', 'dispatching', 'unknown');
+         ALTER TABLE sends ADD FOREIGN KEY (workspace_id, account_id) REFERENCES accounts (workspace_id, id);
+         INSERT INTO campaigns (id, name) VALUES ('00000000-0000-0000-0000-0000000000c1', 'c');
+         WITH p AS (INSERT INTO campaign_prospects (campaign_id) VALUES ('00000000-0000-0000-0000-0000000000c1')
+                    RETURNING id)
+         SELECT initialize_execution_state('00000000-0000-0000-0000-0000000000c1', id) FROM p;",
+    )
+    .await
+    .unwrap();
+    assert_eq!(migrate(&db.pool).await.unwrap().applied, ["3 hot"]);
+    let indexes: Vec<String> = sqlx::query_scalar(INDEXES).fetch_all(&db.pool).await.unwrap();
+    assert_eq!(indexes, ["execution_state_campaign", "execution_state_prospect", "mine"]);
+    let left: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM pg_class WHERE relname = 'sends_open')
+              + (SELECT count(*) FROM pg_constraint WHERE conrelid = 'sends'::regclass AND contype = 'f')",
+    )
+    .fetch_one(&db.pool)
+    .await
+    .unwrap();
+    assert_eq!(left, 0);
 }
 
 #[tokio::test]
