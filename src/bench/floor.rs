@@ -8,7 +8,6 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::changes::{self, Batches, CHANGES, Player};
-use super::memory::Process;
 use super::pgbench::{Job, Length, Pgbench};
 use super::{Bench, Error, Figure, Latencies, Part, Scratch, Unit};
 use crate::clock::Clock;
@@ -39,8 +38,6 @@ pub struct Floor {
     pub size: u64,
     /// Bare actors spawned in a second: linked under 1,024 supervisors, each with 400 B of state, in this process.
     pub spawn_per_second: f64,
-    /// Resident bytes a bare actor takes.
-    pub spawn_bytes: Option<f64>,
     /// What Postgres does; `None` when there is no pgbench, and [`Floor::missing`] says so.
     pub postgres: Option<PostgresFloor>,
     /// Why [`Floor::postgres`] is missing.
@@ -81,9 +78,6 @@ impl Floor {
     pub fn part(&self) -> Part {
         let mut part = Part::new("floor", self.size);
         part.figures.push(Figure::new("bare actor spawn", self.spawn_per_second, Unit::PerSecond));
-        if let Some(bytes) = self.spawn_bytes {
-            part.figures.push(Figure::new("bare actor memory", bytes, Unit::Bytes));
-        }
         match &self.postgres {
             Some(p) => {
                 part.distribution("one-row commit", p.commit_1.clone());
@@ -121,24 +115,21 @@ pub(super) async fn measure(bench: &Bench, size: u64) -> Result<Floor, Error> {
             (None, Some(missing.to_owned()))
         }
     };
-    let (spawn_per_second, spawn_bytes) = spawn(bench, size).await?;
-    Ok(Floor { size, spawn_per_second, spawn_bytes, postgres, missing })
+    let spawn_per_second = spawn(bench, size).await?;
+    Ok(Floor { size, spawn_per_second, postgres, missing })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts and bytes far below 2^53")]
-async fn spawn(bench: &Bench, size: u64) -> Result<(f64, Option<f64>), Error> {
+#[expect(clippy::cast_precision_loss, reason = "a count far below 2^53")]
+async fn spawn(bench: &Bench, size: u64) -> Result<f64, Error> {
     bench.check()?;
     let count = usize::try_from(size).unwrap_or(usize::MAX);
-    let before = Process::own().rss();
     let progress = bench.progress(&format!("floor, {size}: bare actors"), size);
     let bare = Bare::spawn(count, |n| progress.set(n as u64))
         .await
         .ok_or_else(|| Error::Refused("a bare actor did not start".to_owned()))?;
-    let after = Process::own().rss();
     let per_second = size as f64 / bare.took().as_secs_f64();
     bare.stop().await;
-    let bytes = before.zip(after).map(|(before, after)| after.saturating_sub(before) as f64 / size as f64);
-    Ok((per_second, bytes))
+    Ok(per_second)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts and bytes far below 2^53")]
@@ -216,12 +207,7 @@ async fn write(
 
 /// Has pgbench write these sequences, one a client, and makes sure that every transition was made. They are laid down before
 /// it begins.
-async fn sequences(
-    pgbench: &Pgbench,
-    scratch: &Scratch,
-    name: &str,
-    clients: &Sequences,
-) -> Result<Written, Error> {
+async fn sequences(pgbench: &Pgbench, scratch: &Scratch, name: &str, clients: &Sequences) -> Result<Written, Error> {
     let each = clients.iter().map(Vec::len).min().unwrap_or(0);
     let script = laid::lay_down(&scratch.pool, name, clients).await?;
     let (before, wal) = (laid::transitions(&scratch.pool).await?, measured::wal(&scratch.pool).await?);
@@ -260,7 +246,9 @@ impl Ground {
         let flow = changes::seed_flow().ok_or_else(|| Error::Refused("the seed's flow cannot be read".to_owned()))?;
         let json = changes::seed_json();
         let campaign = campaign::create(&scratch.pool, DEFAULT_WORKSPACE, "floor", &json, None, now).await?;
-        let pairs = bench.settings().accounts(size).div_ceil(2);
+        // An account has one send in flight: no two changes of a batch open the same gate, and no two lanes.
+        let options = writer::Options::default();
+        let pairs = options.lanes * options.rows_max;
         let accounts: Vec<[AccountId; 2]> = (0..pairs).map(|_| [AccountId(new_id()), AccountId(new_id())]).collect();
         let listed: Vec<(AccountId, Channel)> = accounts
             .iter()
@@ -277,24 +265,21 @@ impl Ground {
         }
         measured::settle(&scratch.pool).await?;
 
-        let player = |(id, accounts): (&Uuid, &[AccountId; 2])| {
-            let ids = (DEFAULT_WORKSPACE, campaign, ProspectId(*id), ExecutionId(*id));
-            Player::new(flow.clone(), ids, *accounts, now)
+        let mut next = vec![0; options.lanes];
+        let player = |id: &Uuid| {
+            let execution = ExecutionId(*id);
+            let lane = usize::from(execution.shard()) % options.lanes;
+            let turn = next.get_mut(lane)?;
+            let pair = accounts.get(lane * options.rows_max + *turn % options.rows_max)?;
+            *turn += 1;
+            let ids = (DEFAULT_WORKSPACE, campaign, ProspectId(*id), execution);
+            Some(Player::new(flow.clone(), ids, *pair, now))
         };
-        // Each lane has accounts of its own: in the engine an account has one send under way, so that two lanes never wait
-        // for one gate.
-        let lanes = writer::Options::default().lanes;
-        let of_lane = |lane: usize| accounts.iter().skip(lane).step_by(lanes).cycle();
-        let mut dealt: Vec<_> = (0..lanes).map(of_lane).collect();
-        let mut players = ids.iter().filter_map(|id| {
-            let lane = usize::from(ExecutionId(*id).shard()) % lanes;
-            dealt.get_mut(lane)?.next().map(|accounts| player((id, accounts)))
-        });
+        let mut players = ids.iter().filter_map(player);
         let seconds = usize::try_from(bench.settings().seconds).unwrap_or(usize::MAX);
         let singles = seconds.saturating_mul(SINGLES_A_SECOND).min(SINGLES_MAX).min(ids.len() / 4);
         let batches = seconds.saturating_mul(BATCHES_A_SECOND).min(BATCHES_MAX);
         let singles = players.by_ref().take(singles).collect();
-        let options = writer::Options::default();
         let enough = options.lanes * options.rows_max * (batches + 2 * CHANGES).div_ceil(CHANGES);
         Ok(Self { singles, full: players.take(enough).collect(), batches })
     }

@@ -82,6 +82,15 @@ mod tests {
         assert!(refused.contains("of disk, and 1.0 GB are free"), "{refused}");
         let refused = needs.refusal(Room { disk: Some(100 * GB), memory: Some(4 * GB) }).unwrap();
         assert!(refused.contains("of memory, and 4.0 GB are free"), "{refused}");
-        assert!(Needs::of(Kind::Floor, 10_000).memory < 2 * GB);
+    }
+
+    #[test]
+    fn the_help_says_what_is_asked_for() {
+        let most = |size: u64, of: fn(Needs) -> u64| {
+            gigabytes(Kind::ALL.into_iter().map(|kind| of(Needs::of(kind, size))).max().unwrap_or(0))
+        };
+        let rows = [10_000, 100_000, 1_000_000].map(|size| (most(size, |n| n.memory), most(size, |n| n.disk)));
+        let help = [("1.1 GB", "4.1 GB"), ("2.0 GB", "5.4 GB"), ("11.2 GB", "18.9 GB")];
+        assert_eq!(rows, help.map(|(memory, disk)| (memory.to_owned(), disk.to_owned())));
     }
 }

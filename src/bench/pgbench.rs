@@ -90,10 +90,15 @@ impl Pgbench {
         command.stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await.map_err(Error::io(format!("running {}", self.program.display())))?;
         let latencies = read_logs(&home.0)?;
-        summary(&output)
-            .filter(|_| output.status.success())
-            .map(|per_second| Run { latencies, per_second })
-            .ok_or_else(|| failure(&output))
+        let text = String::from_utf8_lossy(&output.stdout);
+        let per_second = value(&text, "tps = ").ok_or_else(|| failure(&output))?;
+        // Deadlocks, as a rule. Without them the run would have been another one.
+        let failed = value(&text, "number of failed transactions: ").unwrap_or(0.0);
+        match output.status.success() {
+            true if failed > 0.0 => Err(Error::Refused(format!("{failed} transactions of pgbench failed"))),
+            true => Ok(Run { latencies, per_second }),
+            false => Err(failure(&output)),
+        }
     }
 }
 
@@ -169,10 +174,9 @@ fn read_logs(home: &Path) -> Result<Latencies, Error> {
     Ok(latencies)
 }
 
-/// `tps = 1234.567890 (without initial connection time)`. A run in which a client was aborted has no worth.
-fn summary(output: &Output) -> Option<f64> {
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().find_map(|l| l.strip_prefix("tps = ")?.split_whitespace().next()?.parse().ok())
+/// The number after `name` in pgbench's summary: `tps = 1234.567890 (without initial connection time)`.
+fn value(text: &str, name: &str) -> Option<f64> {
+    text.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
 
 fn failure(output: &Output) -> Error {
@@ -192,6 +196,13 @@ mod tests {
         assert_eq!((url.as_str(), password.as_deref()), ("postgres://u@h:5/d?sslmode=disable", Some("p@/")));
         let (url, password) = without_password("postgres://u@h/d").unwrap();
         assert_eq!((url.as_str(), password), ("postgres://u@h/d", None));
+    }
+
+    #[test]
+    fn a_summary_is_read_by_name() {
+        let text = "latency average = 2 ms\nnumber of failed transactions: 3 (0.9%)\ntps = 620.5 (without initial connection time)\n";
+        assert_eq!((value(text, "tps = "), value(text, "number of failed transactions: ")), (Some(620.5), Some(3.0)));
+        assert_eq!(value("", "tps = "), None);
     }
 
     #[test]

@@ -77,12 +77,12 @@ impl What {
     its own on that server instead (the role needs CREATEDB) and drops them, and refuses when the database named there holds \
     campaigns. It touches no table that was there before. Ctrl-C cleans up and keeps the report of what was measured.\n\n\
     With --prospects N every part runs at 10,000, 100,000, 1,000,000 .. up to N, so that the report shows how figures grow.\n\n\
-    prospects    all takes about    memory    disk\n\
-    10,000       8 min              2 GB       5 GB\n\
-    100,000      12 min             3 GB       8 GB\n\
-    1,000,000    35 min             13 GB      25 GB\n\n\
-    (two cores, --part-seconds 60; the times add up.) What cannot fit is refused by name and the rest runs. Use a release \
-    build, and leave the machine alone meanwhile.\n\n\
+    prospects    memory     disk       free before a part begins\n\
+    10,000       1.1 GB     4.1 GB\n\
+    100,000      2.0 GB     5.4 GB\n\
+    1,000,000    11.2 GB    18.9 GB\n\n\
+    What cannot fit is refused by name and the rest runs. A part takes --part-seconds for each of its sustained loads, and the \
+    time to enrol its prospects. Use a release build, and leave the machine alone meanwhile.\n\n\
     A target that is missed is a result: the exit code is 0, with --strict it is 1. 1 also when a part could not be \
     measured; 2 when nothing could.")]
 pub(super) struct Args {

@@ -71,10 +71,7 @@ async fn read(shared: Arc<Shared>, batch: Vec<ExecutionId>) {
 ///
 /// What is overdue is read first, oldest first, beside the scan: at any number of rows the first due work starts at once.
 /// `progress` is called now and then with the number of rows read so far and of those there may be.
-pub(super) async fn rehydrate(
-    shared: &Arc<Shared>,
-    progress: &(dyn Fn(u64, u64) + Sync),
-) -> Result<u64, store::Error> {
+pub(super) async fn rehydrate(shared: &Arc<Shared>, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<u64, store::Error> {
     let scan = rows::Scan::open(&shared.pool).await?;
     let (next, read) = (AtomicU32::new(0), AtomicU64::new(0));
     let reader = async || {
@@ -83,7 +80,11 @@ pub(super) async fn rehydrate(
             if range >= scan.ranges() {
                 return Ok::<(), store::Error>(());
             }
-            let rows = if shared.is_full() { fall_asleep(shared, &scan, range).await? } else { live(shared, &scan, range).await? };
+            let rows = if shared.is_full() {
+                fall_asleep(shared, &scan, range).await?
+            } else {
+                live(shared, &scan, range).await?
+            };
             progress(read.fetch_add(rows, Relaxed) + rows, scan.estimate());
         }
     };

@@ -282,8 +282,12 @@ async fn rehydrate(shared: Arc<Shared>, progress: Box<dyn Fn(u64, u64) + Send + 
     loop {
         match loader::rehydrate(&shared, &progress).await {
             Ok(read) => {
-                tracing::info!(executions = read, residents = shared.residents.load(Relaxed),
-                    parked = shared.parked.load(Relaxed), "everything is read back");
+                tracing::info!(
+                    executions = read,
+                    residents = shared.residents.load(Relaxed),
+                    parked = shared.parked.load(Relaxed),
+                    "everything is read back"
+                );
                 shared.ready.store(true, Relaxed);
                 return;
             }

@@ -29,13 +29,7 @@ impl Campaign {
     /// For tests: one that runs.
     #[cfg(test)]
     pub(super) fn running(workspace: WorkspaceId) -> Self {
-        Self {
-            workspace,
-            active: true.into(),
-            announced: true.into(),
-            version: 1.into(),
-            accounts: RwLock::default(),
-        }
+        Self { workspace, active: true.into(), announced: true.into(), version: 1.into(), accounts: RwLock::default() }
     }
 
     /// Whether time moves for its prospects.

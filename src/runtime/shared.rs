@@ -183,6 +183,7 @@ impl Shared {
             arrivals: Notify::new(),
             roster_changed: Notify::new(),
             before_step: None,
+            before_send: None,
         };
         (Arc::new(shared), (requests, changes))
     }

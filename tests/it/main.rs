@@ -4,8 +4,8 @@
 mod adopted;
 mod api;
 mod arrivals;
-mod bench;
 mod backlog;
+mod bench;
 mod claim;
 mod client;
 mod crash;

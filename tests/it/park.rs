@@ -72,7 +72,10 @@ async fn a_parked_execution_wakes_on_a_trigger_and_on_its_timer() {
     // And the end of the wait after 72 hours.
     rig.clock.advance(hours(72));
     for id in &ids[10..] {
-        rig.until(*id, "it went on", |e| e.current_step > 1 && e.linkedin.connection_status != Some(ConnectionStatus::Accepted)).await;
+        rig.until(*id, "it went on", |e| {
+            e.current_step > 1 && e.linkedin.connection_status != Some(ConnectionStatus::Accepted)
+        })
+        .await;
     }
     assert!(rig.stop().await);
     rig.assert_replays(before, &parsed(&flow)).await;

@@ -12,12 +12,7 @@ const CRASH_BACKOFF: Duration = Duration::from_millis(50);
 
 impl Shard {
     /// A row was read: bring it to life, or tell those who wait why not.
-    pub(super) async fn loaded(
-        &mut self,
-        myself: &ActorRef<ShardMessage>,
-        execution: ExecutionId,
-        result: LoadResult,
-    ) {
+    pub(super) async fn loaded(&mut self, myself: &ActorRef<ShardMessage>, execution: ExecutionId, result: LoadResult) {
         let full = self.shared.is_full();
         let entry = self.entries.entry(execution).or_default();
         if entry.actor.is_some() {

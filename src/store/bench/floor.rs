@@ -3,9 +3,7 @@
 //! A batch's parameters are laid down in a table, one row a batch; the script reads them from there instead of being sent
 //! them. Everything here runs in a scratch database.
 
-use sqlx::{
-    AssertSqlSafe, Connection as _, Either, Executor as _, PgConnection, Statement as _, TypeInfo as _,
-};
+use sqlx::{AssertSqlSafe, Connection as _, Either, Executor as _, PgConnection, Statement as _, TypeInfo as _};
 use uuid::Uuid;
 
 use crate::domain::account::Channel;
