@@ -59,14 +59,14 @@ pub(super) struct Seen {
 
 /// Measures it.
 pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
-    let floor = bench.floor(size).await?;
+    let mut part = Part::new("flow", size);
+    let floor = super::floor(bench, size, &mut part).await?.and_then(|floor| floor.writer_512_per_second());
     let scratch = bench.scratch("flow").await?;
     let seen = measure(bench, &scratch, size, bench.settings().sustained()).await?;
 
-    let mut part = Part::new("flow", size);
     part.figures.push(
         Figure::new("durable transitions", seen.transitions_per_second, Unit::PerSecond)
-            .at_least_times(OF_FLOOR, floor.writer_512_per_second(), "the writer's statement at batch 512")
+            .at_least_times(OF_FLOOR, floor, "the writer's statement at batch 512")
             .note(format!("over {:.1} s", seen.window.as_secs_f64())),
     );
     part.figures.push(

@@ -1,6 +1,8 @@
 //! The measurements, one file a part.
 
-use super::{Bench, Error, Part};
+use std::sync::Arc;
+
+use super::{Bench, Error, Floor, Part};
 
 mod desk;
 mod flow;
@@ -83,5 +85,18 @@ pub async fn run(kind: Kind, bench: &Bench, size: u64) -> Result<Part, Error> {
         Kind::Park => park::run(bench, size).await,
         Kind::Upload => upload::run(bench, size).await,
         Kind::Wal => wal::run(bench, size).await,
+    }
+}
+
+/// The floors that a part is held against. A part is worth measuring without them too: then it has no targets that follow
+/// from them, and says why.
+async fn floor(bench: &Bench, size: u64, part: &mut Part) -> Result<Option<Arc<Floor>>, Error> {
+    match bench.floor(size).await {
+        Ok(floor) => Ok(Some(floor)),
+        Err(Error::Cancelled) => Err(Error::Cancelled),
+        Err(error) => {
+            part.notes.push(format!("there is no floor to hold this against: {error}"));
+            Ok(None)
+        }
     }
 }

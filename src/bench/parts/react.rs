@@ -44,7 +44,8 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
 }
 
 async fn inside(bench: &Bench, size: u64) -> Result<Part, Error> {
-    let floor = bench.floor(size).await?;
+    let mut part = Part::new("react", size);
+    let floor = super::floor(bench, size, &mut part).await?;
     let scratch = bench.scratch("react").await?;
     let now = Clock::System.now();
     let accounts = people::many_accounts(bench, size);
@@ -118,14 +119,13 @@ async fn inside(bench: &Bench, size: u64) -> Result<Part, Error> {
         return Err(Error::Refused(format!("{doubled} sends were made twice")));
     }
 
-    let mut part = Part::new("react", size);
     part.distribution("idle, handed to the channel", handed);
     part.distribution("idle, provider called", called);
     part.distribution("1,000/s, handed to the channel", load.latencies);
     part.distribution("1,000/s, provider called", load_called.as_ref().clone());
     for load in ["idle", "1,000/s"] {
         for (percentile, times) in TIMES {
-            bound(&mut part, &format!("{load}, handed to the channel {percentile}"), times, &floor);
+            bound(&mut part, &format!("{load}, handed to the channel {percentile}"), times, floor.as_deref());
         }
     }
     part.figures
@@ -152,8 +152,8 @@ async fn inside(bench: &Bench, size: u64) -> Result<Part, Error> {
 }
 
 /// Sets what a figure has to reach: a multiple of the floor's median commit of one row.
-fn bound(part: &mut Part, name: &str, times: f64, floor: &Floor) {
-    let commit = floor.commit_1(50.0);
+fn bound(part: &mut Part, name: &str, times: f64, floor: Option<&Floor>) {
+    let commit = floor.and_then(|floor| floor.commit_1(50.0));
     if let Some(figure) = part.figure_mut(name) {
         *figure = figure.clone().at_most_times(times, commit, "the median one-row commit");
     }

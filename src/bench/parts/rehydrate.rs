@@ -29,7 +29,8 @@ const FAR: Duration = Duration::from_secs(24 * 3600);
 /// Measures it.
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
 pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
-    let floor = bench.floor(size).await?;
+    let mut part = Part::new("rehydrate", size);
+    let floor = super::floor(bench, size, &mut part).await?;
     let scratch = bench.scratch("rehydrate").await?;
     let now = Clock::System.now();
     let accounts = bench.settings().accounts(size);
@@ -81,7 +82,6 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     let called = calls.iter().map(|c| after(c.started_at)).fold(f64::INFINITY, f64::min);
     let last = calls.iter().map(|c| after(c.started_at)).fold(0.0, f64::max);
 
-    let mut part = Part::new("rehydrate", size);
     let resident = resident.as_secs_f64();
     part.figures.push(
         Figure::new("first due work, durable", decided.as_secs_f64(), Unit::Seconds)
@@ -94,12 +94,17 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     );
     let all = Figure::new("all resident", resident, Unit::Seconds);
     part.figures.push(if size <= 1_000_000 { all.at_most(MILLION_MAX) } else { all });
-    let times = resident * floor.spawn_per_second / size as f64;
-    let against = Figure::new("all resident, against bare actors", times, Unit::Times);
-    part.figures.push(if size >= 100_000 {
-        against.at_most(BARE_TIMES)
-    } else {
-        against.note("no target at this size: the start of the process is most of it")
+    let name = "all resident, against bare actors";
+    part.figures.push(match &floor {
+        Some(floor) => {
+            let times = Figure::new(name, resident * floor.spawn_per_second / size as f64, Unit::Times);
+            if size >= 100_000 {
+                times.at_most(BARE_TIMES)
+            } else {
+                times.note("no target at this size: the start of the process is most of it")
+            }
+        }
+        None => Figure::unmeasured(name, Unit::Times, "no floor"),
     });
     part.figures.push(Figure::new("read back", size as f64 / resident, Unit::PerSecond));
     part.notes.push(format!(

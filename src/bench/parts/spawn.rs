@@ -22,7 +22,8 @@ const FAR: Duration = Duration::from_secs(24 * 3600);
 /// Measures it.
 #[expect(clippy::cast_precision_loss, reason = "counts and bytes far below 2^53")]
 pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
-    let floor = bench.floor(size).await?;
+    let mut part = Part::new("spawn", size);
+    let floor = super::floor(bench, size, &mut part).await?;
     let scratch = bench.scratch("spawn").await?;
     let now = Clock::System.now();
     let flow = people::seed_flow("48h");
@@ -42,14 +43,16 @@ pub(super) async fn run(bench: &Bench, size: u64) -> Result<Part, Error> {
     }
     let full = memory(bench, &scratch, size).await?;
 
-    let mut part = Part::new("spawn", size);
     let rate = size as f64 / took.as_secs_f64();
     part.figures.push(Figure::new("resident from the start of the engine", took.as_secs_f64(), Unit::Seconds));
     part.figures.push(
         Figure::new("actors made of rows", rate, Unit::PerSecond)
             .note("reading the table, 1,024 supervisors and the accounts' channels included"),
     );
-    part.figures.push(Figure::new("against bare actors", rate / floor.spawn_per_second, Unit::Times));
+    part.figures.push(match &floor {
+        Some(floor) => Figure::new("against bare actors", rate / floor.spawn_per_second, Unit::Times),
+        None => Figure::unmeasured("against bare actors", Unit::Times, "no floor"),
+    });
     let each = full.saturating_sub(empty) as f64 / size as f64;
     let figure = Figure::new("memory a resident", each, Unit::Bytes);
     // Below that, what a process takes anyway moves the figure.
