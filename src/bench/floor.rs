@@ -22,6 +22,8 @@ use crate::store::{Pool, campaign};
 
 /// How long one-row commits are measured at most.
 const COMMITS: Duration = Duration::from_secs(6);
+/// One-row commits a second where they are paced.
+const PACE: u32 = 100;
 /// Batches of a client at batch 512, for each second of a sustained load, and at most: they fit in memory.
 const BATCHES_A_SECOND: usize = 15;
 const BATCHES_MAX: usize = 150;
@@ -49,6 +51,8 @@ pub struct Floor {
 pub struct PostgresFloor {
     /// A durable commit of one row, by key, one client.
     pub commit_1: Latencies,
+    /// The same at [`PACE`] a second: a machine that is woken for each is slower than one that is hot.
+    pub commit_paced: Latencies,
     /// Such commits a second.
     pub commit_1_per_second: f64,
     /// The writer's own statement with one change, one client.
@@ -82,6 +86,7 @@ impl Floor {
             Some(p) => {
                 part.distribution("one-row commit", p.commit_1.clone());
                 part.figures.push(Figure::new("one-row commits", p.commit_1_per_second, Unit::PerSecond));
+                part.distribution(&format!("one-row commit, {PACE} a second"), p.commit_paced.clone());
                 part.distribution("writer's statement, batch 1", p.writer_1.clone());
                 part.figures.push(Figure::new("transitions, batch 1", p.writer_1_per_second, Unit::PerSecond));
                 part.distribution("writer's statement, batch 512", p.writer_512.clone());
@@ -135,7 +140,9 @@ async fn spawn(bench: &Bench, size: u64) -> Result<f64, Error> {
 #[expect(clippy::cast_precision_loss, reason = "counts and bytes far below 2^53")]
 async fn postgres(bench: &Bench, pgbench: &Pgbench, size: u64) -> Result<PostgresFloor, Error> {
     let scratch = bench.scratch("floor").await?;
-    let commits = commits(bench, pgbench, &scratch, size).await?;
+    let lasts = COMMITS.min(bench.settings().sustained());
+    let commits = commits(bench, pgbench, &scratch, size, Length::Time(lasts)).await?;
+    let paced = one_row(pgbench, &scratch, size, Length::Paced(lasts, PACE)).await?;
 
     let ground = Ground::lay(bench, &scratch, size).await?;
     let lease = Lease::acquire(&scratch.pool, "bench", lease::TTL).await.map_err(|e| Error::Refused(e.to_string()))?;
@@ -148,6 +155,7 @@ async fn postgres(bench: &Bench, pgbench: &Pgbench, size: u64) -> Result<Postgre
     let (one, many) = written?;
     Ok(PostgresFloor {
         commit_1: commits.latencies,
+        commit_paced: paced.latencies,
         commit_1_per_second: commits.per_second,
         writer_1_per_second: one.transitions_per_second(),
         writer_1: one.run.latencies,
@@ -157,14 +165,29 @@ async fn postgres(bench: &Bench, pgbench: &Pgbench, size: u64) -> Result<Postgre
     })
 }
 
-async fn commits(bench: &Bench, pgbench: &Pgbench, scratch: &Scratch, size: u64) -> Result<super::pgbench::Run, Error> {
+async fn commits(
+    bench: &Bench,
+    pgbench: &Pgbench,
+    scratch: &Scratch,
+    size: u64,
+    length: Length,
+) -> Result<super::pgbench::Run, Error> {
     let _shown = bench.progress(&format!("floor, {size}: one-row commits"), 1);
     laid::make_rows(&scratch.pool, i64::try_from(size).unwrap_or(i64::MAX)).await?;
+    one_row(pgbench, scratch, size, length).await
+}
+
+async fn one_row(
+    pgbench: &Pgbench,
+    scratch: &Scratch,
+    size: u64,
+    length: Length,
+) -> Result<super::pgbench::Run, Error> {
     let job = Job {
         url: &scratch.url,
         script: laid::ONE_ROW,
         clients: 1,
-        length: Length::Time(COMMITS.min(bench.settings().sustained())),
+        length,
         variables: &[("rows", size.to_string())],
         options: laid::LANE_OPTIONS,
     };

@@ -46,6 +46,8 @@ pub(super) enum Length {
     Transactions(usize),
     /// After this time.
     Time(Duration),
+    /// After this time, with so many a second and no more; a late one counts from when it should have begun.
+    Paced(Duration, u32),
 }
 
 /// What came of it.
@@ -78,8 +80,11 @@ impl Pgbench {
         command.arg(format!("--client={}", job.clients));
         command.arg(match job.length {
             Length::Transactions(n) => format!("--transactions={n}"),
-            Length::Time(time) => format!("--time={}", time.as_secs().max(1)),
+            Length::Time(time) | Length::Paced(time, _) => format!("--time={}", time.as_secs().max(1)),
         });
+        if let Length::Paced(_, rate) = job.length {
+            command.arg(format!("--rate={rate}"));
+        }
         for (name, value) in job.variables {
             command.arg("-D").arg(format!("{name}={value}"));
         }

@@ -7,6 +7,8 @@
 
 use std::io;
 
+use std::sync::OnceLock;
+
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, filters};
 use serde_json::{Map, Value};
 
@@ -57,7 +59,7 @@ pub struct Variable {
 /// The template is not one, a variable has no value, or a limit is exceeded. The text names variables, never their values.
 pub fn render(template: &str, variables: &Value) -> Result<String, TemplateError> {
     let scan = scan_checked(template)?;
-    let environment = environment();
+    let environment: &Environment<'_> = environment();
     let compiled = environment.template_from_str(template).map_err(|e| syntax(&e))?;
     let context = with_values(variables);
     let mut output = Capped { bytes: Vec::new(), full: false };
@@ -98,7 +100,8 @@ pub(crate) fn breaks_line(c: char) -> bool {
 /// It does not compile, or uses what this version leaves out.
 pub fn check(template: &str) -> Result<Vec<Variable>, TemplateError> {
     let scan = scan_checked(template)?;
-    environment().template_from_str(template).map_err(|e| syntax(&e))?;
+    let environment: &Environment<'_> = environment();
+    environment.template_from_str(template).map_err(|e| syntax(&e))?;
     Ok(scan.variables)
 }
 
@@ -118,8 +121,14 @@ fn scan_checked(template: &str) -> Result<scan::Scan, TemplateError> {
     scan::scan(template).map_err(TemplateError)
 }
 
+/// The environment of all templates, made once: making it costs more than filling a template.
+fn environment() -> &'static Environment<'static> {
+    static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
+    ENVIRONMENT.get_or_init(new_environment)
+}
+
 /// An environment with nothing in it but what templates may use: no loader, no functions, no globals.
-fn environment<'a>() -> Environment<'a> {
+fn new_environment() -> Environment<'static> {
     let mut e = Environment::empty();
     e.set_undefined_behavior(UndefinedBehavior::Strict);
     e.set_auto_escape_callback(|_| AutoEscape::None);

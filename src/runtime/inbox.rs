@@ -80,10 +80,11 @@ impl Waiting {
 /// Works the inbox off until the runtime ends.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut waiting = Vec::new();
+    let mut marking = Marking::default();
     let mut pause = POLL;
     while !shared.is_draining() {
         let _ = tokio::time::timeout(pause, shared.inbox.notified()).await;
-        match round(&shared, &mut waiting).await {
+        match round(&shared, &mut waiting, &mut marking).await {
             Ok(more) => pause = if more { RECHECK } else { POLL },
             Err(error) => {
                 tracing::warn!(%error, "cannot work the inbox off; trying again");
@@ -93,9 +94,38 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// The marks of the last round, which are written while the next one goes on: whoever waits for that one waits for one
+/// commit less. A mark that is lost costs a repetition that changes nothing.
+#[derive(Default)]
+struct Marking {
+    rows: Vec<InboxId>,
+    running: Option<tokio::task::JoinHandle<Result<(), store::Error>>>,
+}
+
+impl Marking {
+    /// Waits until it is done.
+    async fn finish(&mut self) -> Result<(), store::Error> {
+        let Some(running) = self.running.take() else { return Ok(()) };
+        self.rows.clear();
+        // A crash of it was printed, and leaves the rows open.
+        running.await.unwrap_or(Ok(()))
+    }
+
+    async fn begin(&mut self, shared: &Arc<Shared>, marks: Vec<Mark>) -> Result<(), store::Error> {
+        self.finish().await?;
+        if !marks.is_empty() {
+            self.rows = marks.iter().map(|m| m.id).collect();
+            let shared = Arc::clone(shared);
+            self.running =
+                Some(tokio::spawn(async move { rows::mark(&shared.pool, &marks, shared.clock.now()).await.map(drop) }));
+        }
+        Ok(())
+    }
+}
+
 /// One round over what is open. Answers whether to come back soon.
-async fn round(shared: &Arc<Shared>, waiting: &mut Vec<Waiting>) -> Result<bool, store::Error> {
-    let in_hand: Vec<InboxId> = waiting.iter().map(|w| w.row.id).collect();
+async fn round(shared: &Arc<Shared>, waiting: &mut Vec<Waiting>, marking: &mut Marking) -> Result<bool, store::Error> {
+    let in_hand: Vec<InboxId> = waiting.iter().map(|w| w.row.id).chain(marking.rows.iter().copied()).collect();
     let open = rows::open(&shared.pool, BATCH, &in_hand).await?;
     let full = open.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
     let now = Instant::now();
@@ -124,7 +154,7 @@ async fn round(shared: &Arc<Shared>, waiting: &mut Vec<Waiting>) -> Result<bool,
     for w in waiting.drain(..waiting.len().saturating_sub(WAITING_MAX)) {
         marks.push(mark(&w.row, InboxStatus::Ignored, CROWDED.to_owned(), None));
     }
-    rows::mark(&shared.pool, &marks, shared.clock.now()).await?;
+    marking.begin(shared, marks).await?;
     Ok(full || !waiting.is_empty())
 }
 

@@ -7,10 +7,8 @@
 
 use std::collections::HashMap;
 
-use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::row::{Columns, select_execution};
@@ -26,10 +24,6 @@ pub use arrivals::{ARRIVALS_CHANNEL, Arrival, Arrivals, arrivals, forget_arrival
 pub use scan::{Asleep, Scan};
 
 const LOAD: &str = select_execution!("WHERE s.id = ANY($1)");
-const STREAM_OPEN: &str =
-    select_execution!("WHERE s.status IS DISTINCT FROM 'completed' AND s.status IS DISTINCT FROM 'failed'");
-const COUNT_OPEN: &str = "SELECT count(*) FROM campaign_prospect_execution_state s \
-    WHERE s.status IS DISTINCT FROM 'completed' AND s.status IS DISTINCT FROM 'failed'";
 const OPEN_OF_CAMPAIGN: &str = "SELECT s.id FROM campaign_prospect_execution_state s WHERE s.campaign_id = $1 \
     AND s.status IS DISTINCT FROM 'completed' AND s.status IS DISTINCT FROM 'failed'";
 const OF_PROSPECT: &str = "SELECT s.id FROM campaign_prospect_execution_state s \
@@ -47,9 +41,6 @@ const MARK_UNRUNNABLE: &str = "UPDATE campaign_prospect_execution_state s SET la
 /// everything, so the table's own order is the right one.
 const NO_TIMEOUT: &str = "SELECT set_config('statement_timeout', '0', true), set_config('enable_seqscan', 'on', true), \
     set_config('plan_cache_mode', 'auto', true)";
-
-/// Rows handed over together by [`stream_open`].
-const CHUNK: usize = 512;
 
 /// One execution as its row gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,60 +94,6 @@ pub async fn load(pool: &Pool, ids: &[ExecutionId]) -> Result<Vec<Loaded>, Error
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query(LOAD).bind(ids).fetch_all(pool).await.map_err(failed("loading executions"))?;
     rows.iter().map(Loaded::from_row).collect()
-}
-
-/// All executions that are not final, whatever their campaign's status, in no order, by one streaming query with one
-/// connection. Memory stays bounded: Postgres waits while the reader is busy. The stream ends early by being dropped, and
-/// after the first error.
-pub fn stream_open(pool: &Pool) -> BoxStream<'static, Result<Loaded, Error>> {
-    let (tx, rx) = mpsc::channel::<Result<Vec<Loaded>, Error>>(4);
-    let pool = pool.clone();
-    // A task of its own, because the rows borrow the transaction that lifts the statement timeout.
-    tokio::spawn(async move {
-        let reader = tx.clone();
-        let error = match tokio::spawn(async move { read_open(&pool, &reader).await }).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error,
-            // A stream that merely ended would pass for a whole one.
-            Err(panic) => Error::Decode { what: "the open executions", id: String::new(), reason: panic.to_string() },
-        };
-        let _ = tx.send(Err(error)).await;
-    });
-    stream::unfold(rx, |mut rx| async move { rx.recv().await.map(|chunk| (chunk, rx)) })
-        .flat_map(|chunk| match chunk {
-            Ok(rows) => stream::iter(rows.into_iter().map(Ok).collect::<Vec<_>>()),
-            Err(error) => stream::iter(vec![Err(error)]),
-        })
-        .boxed()
-}
-
-async fn read_open(pool: &Pool, tx: &mpsc::Sender<Result<Vec<Loaded>, Error>>) -> Result<(), Error> {
-    let what = "reading the open executions";
-    let mut transaction = pool.begin().await.map_err(failed(what))?;
-    sqlx::query(NO_TIMEOUT).execute(&mut *transaction).await.map_err(failed(what))?;
-    {
-        let mut rows = sqlx::query(STREAM_OPEN).fetch(&mut *transaction);
-        let mut chunk = Vec::with_capacity(CHUNK);
-        while let Some(row) = rows.try_next().await.map_err(failed(what))? {
-            chunk.push(Loaded::from_row(&row)?);
-            if chunk.len() == CHUNK && tx.send(Ok(std::mem::take(&mut chunk))).await.is_err() {
-                // Nobody reads any more.
-                return Ok(());
-            }
-        }
-        if !chunk.is_empty() {
-            let _ = tx.send(Ok(chunk)).await;
-        }
-    }
-    transaction.rollback().await.map_err(failed(what))
-}
-
-/// How many executions are not final.
-///
-/// # Errors
-/// When Postgres cannot be asked.
-pub async fn count_open(pool: &Pool) -> Result<i64, Error> {
-    sqlx::query_scalar(COUNT_OPEN).fetch_one(pool).await.map_err(failed("counting the open executions"))
 }
 
 /// The executions of a campaign that are not final.

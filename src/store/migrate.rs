@@ -16,7 +16,7 @@ const POSTGRES_MIN: i32 = 150_000;
 
 /// Months of partitions that are kept ready, the current one included. A statement that looks a send up pays for each of
 /// them, the empty ones too; the runtime makes more as time goes on.
-pub const MONTHS_AHEAD: u32 = 3;
+pub const MONTHS_AHEAD: u32 = 2;
 
 /// The migrations, with a table of their own name: the database may belong to a project that uses sqlx as well.
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {

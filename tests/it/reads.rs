@@ -15,7 +15,6 @@ use campaignd::domain::id::{ExecutionId, InboxId};
 use campaignd::store::execution::{self, Loaded};
 use campaignd::store::identity;
 use campaignd::store::inbox::{self, InboxStatus, Mark, NewInbox, Stored};
-use futures_util::TryStreamExt;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -96,24 +95,6 @@ async fn an_insert_is_heard_and_a_cut_connection_is_reported_once() {
     tokio::time::timeout(long, arrivals.recv()).await.unwrap().unwrap();
     world.db.script("NOTIFY campaignd_arrivals").await.unwrap();
     tokio::time::timeout(long, arrivals.recv()).await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn all_open_executions_are_streamed_whatever_their_campaigns_status() {
-    let world = World::new(1200).await;
-    world.db.script("UPDATE campaigns SET status = 'paused'").await.unwrap();
-    let writer = world.writer(1);
-    let mut done = touch(&world.executions[0], "");
-    done.next.status = Status::Completed;
-    commit(&writer, done).await;
-    let rows: Vec<Loaded> = execution::stream_open(&world.pool).try_collect().await.unwrap();
-    let ids: HashSet<_> = rows.iter().map(Loaded::id).collect();
-    assert_eq!((rows.len(), ids.len()), (1199, 1199));
-    assert!(rows.iter().all(|r| matches!(r, Loaded::Ready { due: Some(_), .. })));
-    assert_eq!(execution::count_open(&world.pool).await.unwrap(), 1199);
-    assert_eq!(execution::open_of_campaign(&world.pool, world.campaign).await.unwrap().len(), 1199);
-    // A reader that goes away lets the connection go.
-    drop(execution::stream_open(&world.pool));
 }
 
 #[tokio::test]

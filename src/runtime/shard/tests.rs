@@ -61,6 +61,9 @@ fn acts() -> impl Strategy<Value = Vec<(Act, u8)>> {
     prop::collection::vec((act, 0_u8..6), 1..120)
 }
 
+/// What somebody who delivered a trigger waits for.
+type Awaited = oneshot::Receiver<Result<Delivery, DeliverError>>;
+
 struct World {
     shared: Arc<Shared>,
     shard: ActorRef<ShardMessage>,
@@ -71,7 +74,7 @@ struct World {
     table: Map<ExecutionId, Execution>,
     /// The transitions of each execution that are durable, by trigger.
     history: Vec<(ExecutionId, &'static str)>,
-    answers: Vec<(ExecutionId, &'static str, oneshot::Receiver<Result<Delivery, DeliverError>>)>,
+    answers: Vec<(ExecutionId, &'static str, Awaited)>,
     campaign: Arc<Campaign>,
     flow: Arc<Flow>,
 }
