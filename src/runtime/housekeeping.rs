@@ -22,6 +22,8 @@ const ARRIVALS_POLL: Duration = Duration::from_secs(2);
 const ARRIVALS_BATCH: i64 = 10_000;
 /// Before every id.
 const START: ExecutionId = ExecutionId(uuid::Uuid::nil());
+/// People of a campaign that becomes active who are handed over together.
+const ACTIVATED_AT_ONCE: usize = 4_096;
 /// Poll for campaigns and accounts that somebody changed in the tables.
 const ROSTER_POLL: Duration = Duration::from_secs(5);
 /// How often the wall clock is compared with the monotonic one.
@@ -74,6 +76,7 @@ pub(super) async fn arrivals(shared: Arc<Shared>) {
 
 /// Hands over the next arrivals behind an id. Answers the last of them; `None` when there are no more.
 async fn hand_over(shared: &Shared, after: ExecutionId) -> Result<Option<ExecutionId>, store::Error> {
+    shared.room_to_load().await;
     let arrivals = execution::arrivals(&shared.pool, &shared.lease, after, ARRIVALS_BATCH).await?;
     for (id, campaign) in &arrivals {
         // Nobody of a draft is made resident, so a large upload costs no memory. When its campaign becomes active, the roster
@@ -133,11 +136,18 @@ async fn act_on(shared: &Arc<Shared>, activated: &[CampaignId]) -> Result<(), st
     Ok(())
 }
 
-/// Everybody of a campaign that has become active.
+/// Everybody of a campaign that has become active: listed now, handed over as fast as rows are read.
 async fn activate(shared: &Arc<Shared>, campaign: CampaignId) -> Result<(), store::Error> {
-    for id in execution::open_of_campaign(&shared.pool, campaign).await? {
-        shared.to_shard(id, ShardMessage::Activate(id));
-    }
+    let everybody = execution::open_of_campaign(&shared.pool, campaign).await?;
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        for some in everybody.chunks(ACTIVATED_AT_ONCE) {
+            shared.room_to_load().await;
+            for id in some {
+                shared.to_shard(*id, ShardMessage::Activate(*id));
+            }
+        }
+    });
     Ok(())
 }
 

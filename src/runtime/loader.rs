@@ -27,7 +27,11 @@ const OVERDUE_FIRST: i64 = 10_000;
 /// Serves load requests until all senders are gone.
 pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::UnboundedReceiver<ExecutionId>) {
     let mut batch = Vec::with_capacity(BATCH);
-    while requests.recv_many(&mut batch, BATCH).await > 0 {
+    loop {
+        let asked = requests.recv_many(&mut batch, BATCH).await;
+        if asked == 0 {
+            return;
+        }
         batch.sort_unstable();
         batch.dedup();
         // In a task of its own: whatever happens to one batch, those who wait for it are answered, and the next is read.
@@ -41,6 +45,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::UnboundedReceiv
             by_shard.flush().await;
         }
         batch.clear();
+        shared.loading.fetch_sub(asked, Relaxed);
+        shared.loaded.notify_waiters();
     }
 }
 

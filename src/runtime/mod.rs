@@ -208,6 +208,8 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         channels: dashmap::DashMap::new(),
         in_flight: dashmap::DashMap::new(),
         loader,
+        loading: 0.into(),
+        loaded: tokio::sync::Notify::new(),
         admission: Arc::new(Semaphore::new(options.in_flight_max)),
         timers: Arc::new(Semaphore::new(options.timers_max)),
         scanned: Arc::new(Semaphore::new(shared::SCANNED_MAX as usize)),

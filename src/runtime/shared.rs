@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use ractor::ActorRef;
@@ -26,6 +27,11 @@ use crate::store::writer::Writer;
 
 /// Rows of a scan that may be on their way to their shards at once: some tens of megabytes.
 pub(super) const SCANNED_MAX: u32 = 32_768;
+
+/// Rows to be read beyond which long lists wait.
+const LOADING_MAX: usize = 16_384;
+/// How often it is looked whether that has changed, should the bell have been missed.
+const LOADING_LOOK: Duration = Duration::from_millis(50);
 
 /// Called before every step, for fault injection: a panic in it is a panic of the actor.
 pub type BeforeStep = Arc<dyn Fn(&Execution, &Trigger) + Send + Sync>;
@@ -53,6 +59,9 @@ pub(super) struct Shared {
     pub(super) in_flight: DashMap<AccountId, SendId>,
     /// Executions to be read from the table and handed to their shard.
     pub(super) loader: mpsc::UnboundedSender<ExecutionId>,
+    /// How many of those there are, and a bell that rings when there are fewer.
+    pub(super) loading: AtomicUsize,
+    pub(super) loaded: Notify,
     /// Triggers from outside that may be in flight; bounds every mailbox.
     pub(super) admission: Arc<Semaphore>,
     /// Timer firings that may be in flight, apart from the above, so that a flood of triggers does not stop time.
@@ -119,6 +128,20 @@ impl Shared {
         self.residents.load(Relaxed) > self.resident_max
     }
 
+    /// Has the row of an execution read and handed to its shard.
+    pub(super) fn load(&self, execution: ExecutionId) {
+        self.loading.fetch_add(1, Relaxed);
+        let _ = self.loader.send(execution);
+    }
+
+    /// Waits while very many rows are still to be read: who has a long list hands it over bit by bit.
+    pub(super) async fn room_to_load(&self) {
+        while self.loading.load(Relaxed) > LOADING_MAX && !self.is_draining() {
+            // The bell may have rung just before.
+            let _ = tokio::time::timeout(LOADING_LOOK, self.loaded.notified()).await;
+        }
+    }
+
     /// Waits until the shards have room for so many rows of a scan. `None` only when nobody takes them any more.
     pub(super) async fn scan_permit(&self, rows: usize) -> Option<OwnedSemaphorePermit> {
         let rows = u32::try_from(rows).unwrap_or(SCANNED_MAX).min(SCANNED_MAX);
@@ -168,6 +191,8 @@ impl Shared {
             backlogs: DashMap::new(),
             in_flight: DashMap::new(),
             loader,
+            loading: 0.into(),
+            loaded: Notify::new(),
             admission: Arc::new(Semaphore::new(1024)),
             timers: Arc::new(Semaphore::new(1024)),
             scanned: Arc::new(Semaphore::new(SCANNED_MAX as usize)),

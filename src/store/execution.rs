@@ -32,6 +32,7 @@ const OF_PROSPECT: &str = "SELECT s.id FROM campaign_prospect_execution_state s 
 /// The time is the one of `Execution::wake_at`.
 const OVERDUE: &str = "SELECT s.id FROM campaign_prospect_execution_state s \
     WHERE s.status IN ('pending', 'waiting_trigger') AND (s.status = 'waiting_trigger' OR s.open_send IS NULL) \
+    AND s.campaign_id IN (SELECT c.id FROM campaigns c WHERE c.status IN ('active', 'running')) \
     AND least(s.next_execution_at, CASE WHEN s.status = 'waiting_trigger' THEN s.next_check_at END) <= $1 \
     ORDER BY least(s.next_execution_at, CASE WHEN s.status = 'waiting_trigger' THEN s.next_check_at END), s.id LIMIT $2";
 const MARK_UNRUNNABLE: &str = "UPDATE campaign_prospect_execution_state s SET last_error = m.reason \
@@ -127,7 +128,7 @@ pub async fn of_prospect(
     Ok(id.map(ExecutionId))
 }
 
-/// Up to `limit` executions whose wake-up has passed by `now`, oldest first, whatever their campaign's status. One pass over
+/// Up to `limit` executions whose wake-up has passed by `now`, oldest first, of the campaigns that run. One pass over
 /// the table: no index is kept on times, because each transition would have to write it.
 ///
 /// # Errors

@@ -224,6 +224,8 @@ impl Seen {
         self.wal_per_transition /= transitions as f64;
         let points = seen::transitions_per_second(&scratch.pool, from).await?;
         self.series.points = points.into_iter().map(|(second, n)| (second as f64, n as f64)).collect();
+        // The last second was not a whole one.
+        self.series.points.pop();
         Ok(())
     }
 }

@@ -175,7 +175,7 @@ impl Shard {
         let actor = entry.actor.take();
         self.wheel.arm(execution, entry.wake.take(), None);
         self.stop_actor(actor);
-        let _ = self.shared.loader.send(execution);
+        self.shared.load(execution);
     }
 
     /// An actor panicked. A linear search: crashes are rare, and a second map would cost every idle prospect memory.
@@ -202,10 +202,10 @@ impl Shard {
             entry.queue().push_front(Inbound::new(Work::Trigger(Trigger::Quarantine { input }, None)));
         }
         let wait = CRASH_BACKOFF * (1 << entry.crashes.min(5));
-        let loader = self.shared.loader.clone();
+        let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
-            let _ = loader.send(execution);
+            shared.load(execution);
         });
     }
 }

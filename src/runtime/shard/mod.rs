@@ -226,7 +226,7 @@ impl Shard {
     fn activate(&mut self, execution: ExecutionId) {
         if let std::collections::hash_map::Entry::Vacant(slot) = self.entries.entry(execution) {
             slot.insert(Entry::default());
-            let _ = self.shared.loader.send(execution);
+            self.shared.load(execution);
         }
     }
 
