@@ -1,6 +1,7 @@
-//! Between the jobs of the channels and the store: what they ask for one by one goes to Postgres together.
+//! Between those who ask for one row and the store: what they ask for one by one goes to Postgres together.
 //!
-//! A send costs a read and a claim; an account has one job at a time, so alone each would be a statement of its own. Here
+//! A send costs a read and a claim, and an account has one job at a time; a fact costs a look-up. Alone each would be a
+//! statement of its own. Here
 //! whatever was asked while the last statement ran shares the next one (no fixed delay: a lone job waits for nobody).
 //! Whoever asks is answered, or told that there is no answer and to look at the row again: also when the statement failed,
 //! its task crashed, or the runtime stops.
@@ -12,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::shared::Shared;
 use crate::domain::id::SendId;
+use crate::store::identity::{self, Found, Wanted};
 use crate::store::send::{self as rows, Claim, ClaimResult, Dispatch, SendKey};
 use crate::store::{self, Pool, lease::LeaseView};
 
@@ -226,6 +228,20 @@ impl Statement for Claims {
     }
 }
 
+/// Finds whom facts are about.
+pub(super) struct Finds(pub(super) Pool);
+
+impl Statement for Finds {
+    type Question = Wanted;
+    type Answer = Found;
+
+    const WHAT: &'static str = "find whom facts are about";
+
+    async fn run(&self, questions: &[Wanted]) -> Result<Vec<Found>, store::Error> {
+        identity::find_executions(&self.0, questions).await
+    }
+}
+
 /// Background tasks of the runtime.
 pub(super) async fn loads(shared: Arc<Shared>) {
     shared.loads.run().await;
@@ -234,6 +250,11 @@ pub(super) async fn loads(shared: Arc<Shared>) {
 /// See [`loads`].
 pub(super) async fn claims(shared: Arc<Shared>) {
     shared.claims.run().await;
+}
+
+/// See [`loads`].
+pub(super) async fn finds(shared: Arc<Shared>) {
+    shared.finds.run().await;
 }
 
 #[cfg(test)]

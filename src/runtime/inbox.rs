@@ -1,13 +1,11 @@
-//! Applies stored facts: from an inbox row to the executions it is about.
+//! Applies stored facts: from an inbox row to the executions it is about. `pump` brings the rows.
 //!
 //! Rows stay open until their triggers are durable or refused, and triggers are idempotent, so a crash in between costs a
 //! repetition that changes nothing. A fact that fits nobody yet is looked at again for a moment, beside the others: the
 //! outcome of the send that it answers may still be on the way.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::shared::Shared;
@@ -15,34 +13,16 @@ use super::work::Work;
 use super::{DeliverError, Delivery, deliver_internal};
 use crate::domain::account::Channel;
 use crate::domain::execution::BounceStatus;
-use crate::domain::id::{AccountId, ExecutionId, InboxId, ProspectId, WorkspaceId};
+use crate::domain::id::{AccountId, ExecutionId, ProspectId, WorkspaceId};
 use crate::domain::trigger::Trigger;
 use crate::provider::unipile::webhook::{self, Event, MailKind};
-use crate::store::identity::{self, IdentityKind};
-use crate::store::inbox::{self as rows, Inbox, InboxStatus, Mark};
+use crate::store::identity::{self, IdentityKind, Wanted};
+use crate::store::inbox::{Inbox, InboxStatus};
 use crate::store::{self, execution, send};
-use crate::telemetry;
 
-/// Poll, in case a hint was lost.
-const POLL: Duration = Duration::from_secs(2);
-/// Pause between rounds while rows wait.
-const RECHECK: Duration = Duration::from_millis(250);
-/// First and longest pause before a row that waits is looked at again; doubled each time.
-const AGAIN_MIN: Duration = Duration::from_millis(250);
-const AGAIN_MAX: Duration = Duration::from_secs(30);
-/// Rows of one round.
-const BATCH: i64 = 500;
-/// Rows handled at once.
-const PARALLEL: usize = 64;
-/// How long a fact that fits nobody is looked at again, in real time.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Rows that may wait. Beyond that the oldest give way: a flood about strangers must not fill the memory.
-const WAITING_MAX: usize = 10_000;
+mod pump;
 
-/// The outcome of a fact that fits nobody.
-const STRANGER: &str = "about nobody we know";
-/// The outcome of a fact that could not wait any longer.
-const CROWDED: &str = "too many facts waited that could not be dealt with";
+pub(super) use pump::run;
 
 /// What was found out about a row.
 enum Verdict {
@@ -63,104 +43,9 @@ impl Verdict {
     }
 }
 
-/// A row that could not be dealt with, beside the others so that it holds none of them up.
-struct Waiting {
-    row: Inbox,
-    since: Instant,
-    tries: u32,
-}
-
-impl Waiting {
-    fn again_at(&self) -> Instant {
-        let pauses = AGAIN_MIN * (1 << self.tries.min(7)) - AGAIN_MIN;
-        self.since + if self.tries > 7 { AGAIN_MAX * (self.tries - 6) } else { pauses.min(AGAIN_MAX) }
-    }
-}
-
-/// Works the inbox off until the runtime ends.
-pub(super) async fn run(shared: Arc<Shared>) {
-    let mut waiting = Vec::new();
-    let mut marking = Marking::default();
-    let mut pause = POLL;
-    while !shared.is_draining() {
-        let _ = tokio::time::timeout(pause, shared.inbox.notified()).await;
-        match round(&shared, &mut waiting, &mut marking).await {
-            Ok(more) => pause = if more { RECHECK } else { POLL },
-            Err(error) => {
-                tracing::warn!(%error, "cannot work the inbox off; trying again");
-                pause = POLL;
-            }
-        }
-    }
-}
-
-/// The marks of the last round, which are written while the next one goes on: whoever waits for that one waits for one
-/// commit less. A mark that is lost costs a repetition that changes nothing.
-#[derive(Default)]
-struct Marking {
-    rows: Vec<InboxId>,
-    running: Option<tokio::task::JoinHandle<Result<(), store::Error>>>,
-}
-
-impl Marking {
-    /// Waits until it is done.
-    async fn finish(&mut self) -> Result<(), store::Error> {
-        let Some(running) = self.running.take() else { return Ok(()) };
-        self.rows.clear();
-        // A crash of it was printed, and leaves the rows open.
-        running.await.unwrap_or(Ok(()))
-    }
-
-    async fn begin(&mut self, shared: &Arc<Shared>, marks: Vec<Mark>) -> Result<(), store::Error> {
-        self.finish().await?;
-        if !marks.is_empty() {
-            self.rows = marks.iter().map(|m| m.id).collect();
-            let shared = Arc::clone(shared);
-            self.running =
-                Some(tokio::spawn(async move { rows::mark(&shared.pool, &marks, shared.clock.now()).await.map(drop) }));
-        }
-        Ok(())
-    }
-}
-
-/// One round over what is open. Answers whether to come back soon.
-async fn round(shared: &Arc<Shared>, waiting: &mut Vec<Waiting>, marking: &mut Marking) -> Result<bool, store::Error> {
-    let in_hand: Vec<InboxId> = waiting.iter().map(|w| w.row.id).chain(marking.rows.iter().copied()).collect();
-    let open = rows::open(&shared.pool, BATCH, &in_hand).await?;
-    let full = open.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
-    let now = Instant::now();
-    let (due, rest): (Vec<_>, Vec<_>) = waiting.drain(..).partition(|w| w.again_at() <= now);
-    let all = due.into_iter().chain(open.into_iter().map(|row| Waiting { row, since: now, tries: 0 }));
-    let judged: Vec<(Waiting, Verdict)> = futures_util::stream::iter(all)
-        .map(|w| async move {
-            let verdict = judge(shared, &w.row).await.unwrap_or_else(|error| broken(&w.row, &error));
-            (w, verdict)
-        })
-        .buffered(PARALLEL)
-        .collect()
-        .await;
-    *waiting = rest;
-    let mut marks = Vec::new();
-    for (mut w, verdict) in judged {
-        w.tries += 1;
-        match verdict {
-            Verdict::Nobody if w.since.elapsed() >= PATIENCE => {
-                marks.push(mark(&w.row, InboxStatus::Ignored, STRANGER.to_owned(), None));
-            }
-            Verdict::Nobody | Verdict::Later => waiting.push(w),
-            Verdict::Mark { status, outcome, shard } => marks.push(mark(&w.row, status, outcome, shard)),
-        }
-    }
-    for w in waiting.drain(..waiting.len().saturating_sub(WAITING_MAX)) {
-        marks.push(mark(&w.row, InboxStatus::Ignored, CROWDED.to_owned(), None));
-    }
-    marking.begin(shared, marks).await?;
-    Ok(full || !waiting.is_empty())
-}
-
-fn mark(row: &Inbox, status: InboxStatus, outcome: String, shard: Option<u16>) -> Mark {
-    metrics::counter!(telemetry::INBOX, "outcome" => status.as_str()).increment(1);
-    Mark { workspace: row.workspace, id: row.id, status, outcome: Some(outcome), shard }
+/// Deals with a row: finds whom it is about, and delivers it.
+async fn verdict(shared: &Arc<Shared>, row: &Inbox) -> Verdict {
+    judge(shared, row).await.unwrap_or_else(|error| broken(row, &error))
 }
 
 /// A row that cannot be handled: later, if Postgres is away; never, if it is the row's own fault.
@@ -213,9 +98,7 @@ async fn unipile(shared: &Arc<Shared>, row: &Inbox) -> Result<Verdict, store::Er
     let event = webhook::parse(&row.body, row.received_at).event;
     let ws = row.workspace;
     // Whatever the secret says: a workspace's endpoint speaks for that workspace's accounts only.
-    let known = event
-        .account()
-        .is_none_or(|id| shared.roster.accounts().iter().any(|a| a.workspace == ws && a.provider_account_id == id));
+    let known = event.account().is_none_or(|id| !shared.roster.accounts().named(ws, id).is_empty());
     if !known {
         return Ok(Verdict::ignored("the account is not one of this workspace"));
     }
@@ -304,7 +187,16 @@ async fn by_identity(
     account: &str,
     keys: Vec<(IdentityKind, String)>,
 ) -> Result<Vec<ExecutionId>, store::Error> {
-    let found = identity::find_executions(&shared.pool, workspace, account, &keys).await?;
+    let accounts: Vec<AccountId> = shared.roster.accounts().named(workspace, account).iter().map(|a| a.id).collect();
+    if accounts.is_empty() || keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted = Wanted { workspace, accounts, keys };
+    let found = match shared.finds.ask(wanted.clone()).await {
+        Ok(found) => found,
+        // Asked alone it says why not, or is answered.
+        Err(_) => identity::find_executions(&shared.pool, &[wanted]).await?.pop().unwrap_or_default(),
+    };
     let mut ids: Vec<ExecutionId> = found.into_iter().map(|(id, _)| id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -342,12 +234,7 @@ async fn account_status(
     provider_account: &str,
     message: &str,
 ) -> Result<Verdict, store::Error> {
-    let account: Option<AccountId> = shared
-        .roster
-        .accounts()
-        .iter()
-        .find(|a| a.workspace == workspace && a.provider_account_id == provider_account)
-        .map(|a| a.id);
+    let account = shared.roster.accounts().named(workspace, provider_account).first().map(|a| a.id);
     let Some(account) = account else { return Ok(Verdict::Nobody) };
     // Fair, and rows reach it in their order: what was said last is what holds.
     let _in_order = shared.account_status.lock().await;

@@ -41,7 +41,7 @@ mod wheel;
 mod work;
 
 use channel::ChannelMessage;
-use gather::{Claims, Gatherer, Loads};
+use gather::{Claims, Finds, Gatherer, Loads};
 pub use inbox::api_trigger;
 use shard::{ShardMessage, ShardSupervisor};
 use shared::Shared;
@@ -198,6 +198,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         backlogs: dashmap::DashMap::new(),
         loads: Gatherer::new(Loads(options.pool.clone())),
         claims: Gatherer::new(Claims(options.pool.clone(), view.clone())),
+        finds: Gatherer::new(Finds(options.pool.clone())),
         writer: Writer::start(options.pool.clone(), view.clone(), options.writer),
         roster: roster::Roster::new(options.pool.clone()),
         pool: options.pool,
@@ -238,7 +239,11 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     let _ = shared.shards.set(shards.clone());
 
     let mut tasks = vec![tokio::spawn(loader::run(Arc::clone(&shared), requests)).abort_handle()];
-    tasks.extend([keep("loads", &shared, gather::loads), keep("claims", &shared, gather::claims)]);
+    tasks.extend([
+        keep("loads", &shared, gather::loads),
+        keep("claims", &shared, gather::claims),
+        keep("finds", &shared, gather::finds),
+    ]);
     // Accounts, and with them the sends that are open, come before the prospects: what was in flight is settled first.
     housekeeping::refresh(&shared, false).await?;
     tasks.extend([
@@ -354,6 +359,7 @@ impl Runtime {
         }
         shared.loads.close();
         shared.claims.close();
+        shared.finds.close();
         shared.writer.close().await;
         for channel in &shared.channels {
             channel.stop(None);

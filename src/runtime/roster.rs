@@ -56,15 +56,50 @@ pub(super) enum FlowError {
     Unrunnable(String),
 }
 
+/// The accounts, by everything they are looked up by: there may be thousands, and each webhook names one.
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    /// Ordered by workspace and id.
+    all: Vec<Arc<Account>>,
+    by_id: HashMap<AccountId, Arc<Account>>,
+    /// By what the provider calls them.
+    named: HashMap<(WorkspaceId, String), Vec<Arc<Account>>>,
+    /// Those that are not switched off, by workspace and channel, ordered by id: what a draw is made from.
+    drawn: HashMap<(WorkspaceId, Channel), Vec<AccountId>>,
+}
+
+impl Accounts {
+    fn new(all: Vec<Arc<Account>>) -> Self {
+        let mut accounts = Self { by_id: HashMap::with_capacity(all.len()), ..Self::default() };
+        for account in &all {
+            accounts.by_id.insert(account.id, Arc::clone(account));
+            let name = (account.workspace, account.provider_account_id.clone());
+            accounts.named.entry(name).or_default().push(Arc::clone(account));
+            if account.status != AccountStatus::Disabled {
+                accounts.drawn.entry((account.workspace, account.channel)).or_default().push(account.id);
+            }
+        }
+        Self { all, ..accounts }
+    }
+
+    /// All of them, ordered by workspace and id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.all.iter()
+    }
+
+    /// Those of a workspace that a provider calls by this name: one, unless two providers use the same.
+    pub(super) fn named(&self, workspace: WorkspaceId, provider_account_id: &str) -> &[Arc<Account>] {
+        self.named.get(&(workspace, provider_account_id.to_owned())).map_or(&[], Vec::as_slice)
+    }
+}
+
 /// The runtime's copy.
 #[derive(Debug)]
 pub(super) struct Roster {
     pool: Pool,
     campaigns: DashMap<CampaignId, Arc<Campaign>>,
     flows: DashMap<(CampaignId, i32), Arc<Flow>>,
-    accounts: RwLock<Arc<Vec<Arc<Account>>>>,
-    /// Those that are not switched off, by workspace and channel, ordered by id: what a draw is made from.
-    drawn: RwLock<HashMap<(WorkspaceId, Channel), Vec<AccountId>>>,
+    accounts: RwLock<Arc<Accounts>>,
 }
 
 impl Roster {
@@ -74,7 +109,6 @@ impl Roster {
             campaigns: DashMap::new(),
             flows: DashMap::new(),
             accounts: RwLock::default(),
-            drawn: RwLock::default(),
         }
     }
 
@@ -108,19 +142,16 @@ impl Roster {
         if let Some(accounts) = accounts {
             let before = self.accounts();
             let accounts: Vec<Arc<Account>> = accounts.into_iter().map(Arc::new).collect();
-            changes.accounts = accounts.iter().filter(|a| !before.contains(a)).map(Arc::clone).collect();
+            changes.accounts =
+                accounts.iter().filter(|a| before.by_id.get(&a.id) != Some(*a)).map(Arc::clone).collect();
             self.note_accounts(accounts);
         }
         Ok(changes)
     }
 
     fn note_accounts(&self, accounts: Vec<Arc<Account>>) {
-        let mut drawn: HashMap<(WorkspaceId, Channel), Vec<AccountId>> = HashMap::new();
-        for account in accounts.iter().filter(|a| a.status != AccountStatus::Disabled) {
-            drawn.entry((account.workspace, account.channel)).or_default().push(account.id);
-        }
-        *self.drawn.write().unwrap_or_else(PoisonError::into_inner) = drawn;
-        *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
+        let accounts = Arc::new(Accounts::new(accounts));
+        *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = accounts;
     }
 
     fn note_campaign(&self, mut row: rows::CampaignRow, version: i32) -> Arc<Campaign> {
@@ -235,8 +266,8 @@ impl Roster {
         self.campaigns.get(&id).map(|c| Arc::clone(&c))
     }
 
-    /// All accounts, ordered by id.
-    pub(super) fn accounts(&self) -> Arc<Vec<Arc<Account>>> {
+    /// All accounts.
+    pub(super) fn accounts(&self) -> Arc<Accounts> {
         Arc::clone(&self.accounts.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -252,8 +283,8 @@ impl Roster {
             return Some(account);
         }
         let allowed = campaign.accounts.read().unwrap_or_else(PoisonError::into_inner);
-        let drawn = self.drawn.read().unwrap_or_else(PoisonError::into_inner);
-        let candidates = drawn.get(&(campaign.workspace, channel))?;
+        let accounts = self.accounts();
+        let candidates = accounts.drawn.get(&(campaign.workspace, channel))?;
         // The low bits of an id name its shard.
         let draw = |n: usize| usize::try_from((execution.id.0.as_u128() >> 10).checked_rem(n as u128)?).ok();
         match allowed.as_deref() {

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::backlog::Backlog;
 use super::channel::ChannelMessage;
-use super::gather::{Claims, Gatherer, Loads};
+use super::gather::{Claims, Finds, Gatherer, Loads};
 use super::roster::Roster;
 use super::shard::ShardMessage;
 use crate::clock::Clock;
@@ -55,6 +55,8 @@ pub(super) struct Shared {
     /// Reads and claims of sends, of all accounts together.
     pub(super) loads: Gatherer<Loads>,
     pub(super) claims: Gatherer<Claims>,
+    /// Look-ups of facts.
+    pub(super) finds: Gatherer<Finds>,
     /// The send whose provider call is running, by account. Outlives a crashed channel actor.
     pub(super) in_flight: DashMap<AccountId, SendId>,
     /// Executions to be read from the table and handed to their shard.
@@ -181,6 +183,7 @@ impl Shared {
             roster: Roster::new(pool.clone()),
             loads: Gatherer::new(Loads(pool.clone())),
             claims: Gatherer::new(Claims(pool.clone(), lease.clone())),
+            finds: Gatherer::new(Finds(pool.clone())),
             pool,
             clock,
             lease,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Error, Pool, clean, failed};
 use crate::domain::account::{Channel, names};
-use crate::domain::id::{ExecutionId, WorkspaceId};
+use crate::domain::id::{AccountId, ExecutionId, WorkspaceId};
 
 names! {
     /// What an identity names (`identities.kind`).
@@ -31,15 +31,15 @@ names! {
     }
 }
 
-/// Open executions first, then the newest identity first.
-const FIND: &str = "SELECT i.execution_id, i.kind \
-    FROM accounts a \
-    JOIN unnest($3::text[], $4::text[]) AS want(kind, value) ON true \
-    JOIN identities i ON i.workspace_id = a.workspace_id AND i.kind = want.kind AND i.value = want.value \
-        AND i.account_id = a.id \
+/// Open executions first, then the newest identity first. OFFSET 0 keeps each look-up by its whole key, see `super::send`.
+const FIND: &str = "SELECT w.n, i.execution_id, i.kind \
+    FROM unnest($1::integer[], $2::uuid[], $3::uuid[], $4::text[], $5::text[]) \
+        AS w(n, workspace_id, account_id, kind, value) \
+    CROSS JOIN LATERAL (SELECT i.execution_id, i.kind, i.created_at FROM identities i \
+        WHERE i.workspace_id = w.workspace_id AND i.kind = w.kind AND i.value = w.value \
+        AND i.account_id = w.account_id OFFSET 0) i \
     LEFT JOIN campaign_prospect_execution_state s ON s.id = i.execution_id \
-    WHERE a.workspace_id = $1 AND a.provider_account_id = $2 \
-    ORDER BY coalesce(s.status IN ('completed', 'failed'), false), i.created_at DESC, i.execution_id";
+    ORDER BY w.n, coalesce(s.status IN ('completed', 'failed'), false), i.created_at DESC, i.execution_id";
 
 /// Each by the expression its index is on.
 macro_rules! by_address {
@@ -58,40 +58,55 @@ const BY_EMAIL: &str = by_address!("lower(p.email) = lower($2)");
 const BY_LINKEDIN: &str = by_address!("campaignd_linkedin_slug(p.linkedin_url) = campaignd_linkedin_slug($2)");
 const BY_PHONE: &str = by_address!("campaignd_phone_digits(p.phone) = campaignd_phone_digits($2)");
 
-/// The executions that any of these identities names, for one account: open ones first, then newest first. `account` is
-/// the account's id with the provider. The kind tells which key matched; an execution may appear under several.
+/// Whose executions are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The accounts that may have learnt it; an identity is known through one account only.
+    pub accounts: Vec<AccountId>,
+    /// Any of these.
+    pub keys: Vec<(IdentityKind, String)>,
+}
+
+/// The executions that a fact may be about, and by which key each was found. One may appear under several.
+pub type Found = Vec<(ExecutionId, IdentityKind)>;
+
+/// The executions that these identities name, an answer for each of `wanted`: open ones first, then newest first.
 ///
 /// # Errors
 /// When Postgres cannot be asked.
-pub async fn find_executions(
-    pool: &Pool,
-    workspace: WorkspaceId,
-    account: &str,
-    keys: &[(IdentityKind, String)],
-) -> Result<Vec<(ExecutionId, IdentityKind)>, Error> {
+pub async fn find_executions(pool: &Pool, wanted: &[Wanted]) -> Result<Vec<Found>, Error> {
     let what = failed("finding executions by identity");
-    if keys.is_empty() {
-        return Ok(Vec::new());
+    let mut found = vec![Vec::new(); wanted.len()];
+    let (mut places, mut workspaces, mut accounts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut kinds, mut values) = (Vec::new(), Vec::new());
+    for (n, one) in wanted.iter().enumerate() {
+        for (account, (kind, value)) in one.accounts.iter().flat_map(|a| one.keys.iter().map(move |key| (a, key))) {
+            places.push(i32::try_from(n).unwrap_or(i32::MAX));
+            workspaces.push(one.workspace.0);
+            accounts.push(account.0);
+            kinds.push(kind.as_str());
+            values.push(clean(value).into_owned());
+        }
     }
-    let rows = sqlx::query(FIND)
-        .bind(workspace.0)
-        .bind(&*clean(account))
-        .bind(keys.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>())
-        .bind(keys.iter().map(|(_, value)| clean(value).into_owned()).collect::<Vec<_>>())
-        .fetch_all(pool)
-        .await
-        .map_err(&what)?;
-    rows.iter()
-        .map(|row| {
-            let (id, kind): (Uuid, &str) = (row.try_get(0).map_err(&what)?, row.try_get(1).map_err(&what)?);
-            let kind = IdentityKind::parse(kind).ok_or_else(|| Error::Decode {
-                what: "identity of execution",
-                id: id.to_string(),
-                reason: "its kind is not known".to_owned(),
-            })?;
-            Ok((ExecutionId(id), kind))
-        })
-        .collect()
+    if places.is_empty() {
+        return Ok(found);
+    }
+    let query = sqlx::query(FIND).bind(places).bind(workspaces).bind(accounts).bind(kinds).bind(values);
+    for row in query.fetch_all(pool).await.map_err(&what)? {
+        let (n, id): (i32, Uuid) = (row.try_get(0).map_err(&what)?, row.try_get(1).map_err(&what)?);
+        let kind: &str = row.try_get(2).map_err(&what)?;
+        let kind = IdentityKind::parse(kind).ok_or_else(|| Error::Decode {
+            what: "identity of execution",
+            id: id.to_string(),
+            reason: "its kind is not known".to_owned(),
+        })?;
+        if let Some(answer) = usize::try_from(n).ok().and_then(|n| found.get_mut(n)) {
+            answer.push((ExecutionId(id), kind));
+        }
+    }
+    Ok(found)
 }
 
 /// The executions of the people who have this address on a channel (a mail address; a LinkedIn URL or public identifier; a

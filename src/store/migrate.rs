@@ -149,7 +149,7 @@ async fn run(conn: &mut PgConnection) -> Result<Report, MigrateError> {
     preflight(conn, &before).await?;
     let adopted = if before.is_empty() { count_adopted(conn).await? } else { None };
     if before.is_empty() {
-        sqlx::query(NOTE_INDEXES).execute(&mut *conn).await?;
+        sqlx::query(NOTE_FOUND).execute(&mut *conn).await?;
     }
     if let Err(error) = MIGRATOR.run_direct(None, conn, false).await {
         let role = sqlx::query_scalar(ROLE).fetch_one(conn).await.unwrap_or_default();
@@ -254,10 +254,12 @@ const HAS_MIGRATIONS: &str = "SELECT to_regclass('public.campaignd_migrations') 
 const APPLIED: &str = "SELECT version, checksum FROM public.campaignd_migrations WHERE success ORDER BY version";
 const MAY_CREATE: &str = "SELECT has_schema_privilege('public', 'CREATE')";
 const HAS_EXECUTIONS: &str = "SELECT to_regclass('public.campaign_prospect_execution_state') IS NOT NULL";
-/// For 0003, which drops indexes of ours: the ones that were there before us.
-const NOTE_INDEXES: &str = "
-    SELECT set_config('campaignd.found_indexes', coalesce(string_agg(indexname, ','), ''), false) FROM pg_indexes
-    WHERE schemaname = 'public' AND tablename = 'campaign_prospect_execution_state'";
+/// For 0003, which drops indexes of ours, and 0005, which drops foreign keys: what was there before us.
+const NOTE_FOUND: &str = "
+    SELECT set_config('campaignd.found_indexes', coalesce((SELECT string_agg(indexname, ',') FROM pg_indexes
+            WHERE schemaname = 'public' AND tablename = 'campaign_prospect_execution_state'), ''), false),
+        set_config('campaignd.found_tables', coalesce((SELECT string_agg(tablename, ',') FROM pg_tables
+            WHERE schemaname = 'public'), ''), false)";
 const COUNT_EXECUTIONS: &str = "
     SELECT count(*), count(*) FILTER (WHERE to_jsonb(s) ->> 'status' IS DISTINCT FROM 'completed'
                                         AND to_jsonb(s) ->> 'status' IS DISTINCT FROM 'failed')

@@ -13,7 +13,7 @@ use campaignd::domain::id::{AccountId, SendId, WorkspaceId};
 use campaignd::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
 use campaignd::domain::time::Timestamp;
 use campaignd::domain::trigger::Trigger;
-use campaignd::store::identity::{self, IdentityKind};
+use campaignd::store::identity::{self, IdentityKind, Wanted};
 use campaignd::store::lease::LeaseView;
 use campaignd::store::send::{self, Claim, ClaimResult};
 use campaignd::store::writer::{Change, Committed, Finish, Writer};
@@ -352,12 +352,15 @@ async fn what_a_send_taught_is_known_to_the_next_and_finds_the_execution() {
     assert_eq!(d.learnt.recipient_id.as_deref(), Some("ACo1"));
     assert_eq!((d.learnt.chat_id.as_deref(), d.learnt.thread_id), (Some("chat-1"), None));
 
-    let keys = [(IdentityKind::Chat, "chat-1".to_owned()), (IdentityKind::Message, "none".to_owned())];
-    let found = identity::find_executions(&world.pool, WORKSPACE, "seat-1", &keys).await.unwrap();
-    assert_eq!(found, [(e.id, IdentityKind::Chat)]);
-    assert!(identity::find_executions(&world.pool, WORKSPACE, "seat-2", &keys).await.unwrap().is_empty());
-    let other = WorkspaceId(uuid::Uuid::new_v4());
-    assert!(identity::find_executions(&world.pool, other, "seat-1", &keys).await.unwrap().is_empty());
+    let keys = vec![(IdentityKind::Chat, "chat-1".to_owned()), (IdentityKind::Message, "none".to_owned())];
+    let here = Wanted { workspace: WORKSPACE, accounts: vec![world.account], keys };
+    let elsewhere = Wanted { workspace: WorkspaceId(uuid::Uuid::new_v4()), ..here.clone() };
+    let another = Wanted { accounts: vec![AccountId(uuid::Uuid::new_v4())], ..here.clone() };
+    let nothing = Wanted { keys: Vec::new(), ..here.clone() };
+    let both = Wanted { accounts: vec![another.accounts[0], world.account], ..here.clone() };
+    let found = identity::find_executions(&world.pool, &[here, elsewhere, another, nothing, both]).await.unwrap();
+    let known = vec![(e.id, IdentityKind::Chat)];
+    assert_eq!(found, [known.clone(), vec![], vec![], vec![], known]);
 }
 
 #[tokio::test]

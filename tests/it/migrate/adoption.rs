@@ -337,3 +337,21 @@ async fn a_database_of_a_newer_campaignd_is_left_alone() {
     db.script("INSERT INTO campaignd_migrations VALUES (99, 'future', now(), true, '', 0)").await.unwrap();
     assert!(matches!(migrate(&db.pool).await, Err(MigrateError::Newer(99))));
 }
+
+#[tokio::test]
+async fn an_adopted_table_keeps_its_foreign_keys_and_a_new_one_checks_each_thing_once() {
+    const KEYS: &str = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f' \
+        AND conrelid IN ('campaign_prospects'::regclass, 'campaign_prospect_execution_state'::regclass) ORDER BY 1";
+    let keys = async |db: &Db| -> Vec<String> { sqlx::query_scalar(KEYS).fetch_all(&db.pool).await.unwrap() };
+    let to_campaign = "FOREIGN KEY (campaign_id) REFERENCES campaigns(id)".to_owned();
+    let to_prospect = "FOREIGN KEY (prospect_id) REFERENCES campaign_prospects(id)".to_owned();
+
+    let adopted = Db::empty().await;
+    adopted.script(SEED).await.unwrap();
+    migrate(&adopted.pool).await.unwrap();
+    assert_eq!(keys(&adopted).await, [to_campaign.clone(), to_campaign.clone(), to_prospect.clone()]);
+
+    let new = Db::empty().await;
+    migrate(&new.pool).await.unwrap();
+    assert_eq!(keys(&new).await, [to_campaign, to_prospect]);
+}

@@ -1,0 +1,195 @@
+//! Keeps the inbox moving: reads what is open, has many facts dealt with at once, and marks what was decided.
+//!
+//! Nothing here waits for a neighbour. A fact whose execution is busy (it waits for a provider call, or its row is being
+//! read) holds up neither the facts behind it nor the marks of those before it, and what comes in meanwhile is read at
+//! once. A mark that is lost costs a repetition that changes nothing.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::stream::FuturesUnordered;
+
+use super::{Verdict, verdict};
+use crate::domain::id::InboxId;
+use crate::runtime::shared::Shared;
+use crate::store;
+use crate::store::inbox::{self as rows, Inbox, InboxStatus, Mark};
+use crate::telemetry;
+
+/// Poll, in case a hint was lost.
+const POLL: Duration = Duration::from_secs(2);
+/// First and longest pause before a row that waits is looked at again; doubled each time.
+const AGAIN_MIN: Duration = Duration::from_millis(250);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+/// Rows of one read.
+const BATCH: i64 = 500;
+/// Rows dealt with at once.
+const PARALLEL: usize = 64;
+/// How long a fact that fits nobody is looked at again, in real time.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Rows that may wait. Beyond that the oldest give way: a flood about strangers must not fill the memory.
+const WAITING_MAX: usize = 10_000;
+
+/// The outcome of a fact that fits nobody.
+const STRANGER: &str = "about nobody we know";
+/// The outcome of a fact that could not wait any longer.
+const CROWDED: &str = "too many facts waited that could not be dealt with";
+
+/// A row in hand.
+struct Fact {
+    row: Inbox,
+    since: Instant,
+    tries: u32,
+}
+
+impl Fact {
+    /// The pause before it is looked at again.
+    fn pause(&self) -> Duration {
+        (AGAIN_MIN * (1 << self.tries.saturating_sub(1).min(7))).min(AGAIN_MAX)
+    }
+}
+
+/// Everything in hand, by how far it has come.
+#[derive(Default)]
+struct Pump {
+    /// Read, and not begun.
+    ready: VecDeque<Fact>,
+    judging: FuturesUnordered<BoxFuture<'static, (Fact, Verdict)>>,
+    /// Could not be dealt with, by when it is looked at again and by arrival.
+    waiting: BTreeMap<(Instant, u64), Fact>,
+    arrivals: u64,
+    /// Decided, and not durable.
+    marks: Vec<Mark>,
+    /// Those that are being written.
+    writing: Vec<InboxId>,
+    /// All of the above: a row that is read again is not taken twice.
+    in_hand: HashSet<InboxId>,
+}
+
+/// Works the inbox off until the runtime ends.
+pub(in crate::runtime) async fn run(shared: Arc<Shared>) {
+    let mut pump = Pump::default();
+    let mut reading: OptionFuture<BoxFuture<'static, Result<Vec<Inbox>, store::Error>>> = None.into();
+    let mut marking: OptionFuture<BoxFuture<'static, Result<(), store::Error>>> = None.into();
+    let (mut is_reading, mut is_marking, mut look) = (false, false, true);
+    let mut look_at = Instant::now();
+    while !shared.is_draining() {
+        let now = Instant::now();
+        pump.ripen(now);
+        pump.begin(&shared);
+        if !is_reading && pump.has_room() && (look || look_at <= now) {
+            (look, is_reading, look_at) = (false, true, now + POLL);
+            let (shared, besides) = (Arc::clone(&shared), pump.in_hand.iter().copied().collect::<Vec<_>>());
+            let read = async move { rows::open(&shared.pool, BATCH, &besides).await };
+            reading = Some(Box::pin(read) as BoxFuture<'static, _>).into();
+        }
+        if !is_marking && !pump.marks.is_empty() {
+            is_marking = true;
+            marking = Some(pump.write(&shared)).into();
+        }
+        let wake = pump.waiting.keys().next().map_or(look_at, |(at, _)| look_at.min(*at)).max(now);
+        tokio::select! {
+            Some((fact, verdict)) = pump.judging.next(), if !pump.judging.is_empty() => pump.judged(fact, verdict),
+            Some(read) = &mut reading, if is_reading => {
+                is_reading = false;
+                match read {
+                    Ok(read) => {
+                        look |= read.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
+                        pump.take(read);
+                    }
+                    Err(error) => tracing::warn!(%error, "cannot read the inbox; trying again"),
+                }
+            }
+            Some(marked) = &mut marking, if is_marking => {
+                is_marking = false;
+                pump.written();
+                if let Err(error) = marked {
+                    tracing::warn!(%error, "cannot mark what was decided about facts; they are dealt with again");
+                    look_at = Instant::now() + POLL;
+                }
+            }
+            () = shared.inbox.notified() => look = true,
+            () = tokio::time::sleep_until(wake.into()), if wake > now => {}
+        }
+    }
+    if is_marking {
+        let _ = marking.await;
+    }
+}
+
+impl Pump {
+    /// Whether more may be read.
+    fn has_room(&self) -> bool {
+        self.ready.len() < PARALLEL
+    }
+
+    fn take(&mut self, read: Vec<Inbox>) {
+        let since = Instant::now();
+        for row in read {
+            if self.in_hand.insert(row.id) {
+                self.ready.push_back(Fact { row, since, tries: 0 });
+            }
+        }
+    }
+
+    /// What has waited long enough goes first.
+    fn ripen(&mut self, now: Instant) {
+        while let Some(next) = self.waiting.first_entry().filter(|next| next.key().0 <= now) {
+            self.ready.push_front(next.remove());
+        }
+    }
+
+    fn begin(&mut self, shared: &Arc<Shared>) {
+        while self.judging.len() < PARALLEL
+            && let Some(fact) = self.ready.pop_front()
+        {
+            let shared = Arc::clone(shared);
+            self.judging.push(Box::pin(async move {
+                let verdict = verdict(&shared, &fact.row).await;
+                (fact, verdict)
+            }));
+        }
+    }
+
+    fn judged(&mut self, mut fact: Fact, verdict: Verdict) {
+        fact.tries += 1;
+        match verdict {
+            Verdict::Nobody if fact.since.elapsed() >= PATIENCE => {
+                self.mark(&fact.row, InboxStatus::Ignored, STRANGER.to_owned(), None);
+            }
+            Verdict::Nobody | Verdict::Later => {
+                self.arrivals += 1;
+                self.waiting.insert((Instant::now() + fact.pause(), self.arrivals), fact);
+                if self.waiting.len() > WAITING_MAX
+                    && let Some(oldest) = self.waiting.iter().min_by_key(|(_, fact)| fact.since).map(|(key, _)| *key)
+                    && let Some(oldest) = self.waiting.remove(&oldest)
+                {
+                    self.mark(&oldest.row, InboxStatus::Ignored, CROWDED.to_owned(), None);
+                }
+            }
+            Verdict::Mark { status, outcome, shard } => self.mark(&fact.row, status, outcome, shard),
+        }
+    }
+
+    fn mark(&mut self, row: &Inbox, status: InboxStatus, outcome: String, shard: Option<u16>) {
+        metrics::counter!(telemetry::INBOX, "outcome" => status.as_str()).increment(1);
+        self.marks.push(Mark { workspace: row.workspace, id: row.id, status, outcome: Some(outcome), shard });
+    }
+
+    fn write(&mut self, shared: &Arc<Shared>) -> BoxFuture<'static, Result<(), store::Error>> {
+        let marks = std::mem::take(&mut self.marks);
+        self.writing = marks.iter().map(|m| m.id).collect();
+        let shared = Arc::clone(shared);
+        Box::pin(async move { rows::mark(&shared.pool, &marks, shared.clock.now()).await.map(drop) })
+    }
+
+    /// Durable, or lost: then they are read again.
+    fn written(&mut self) {
+        for id in self.writing.drain(..) {
+            self.in_hand.remove(&id);
+        }
+    }
+}
