@@ -120,12 +120,12 @@ pub(super) async fn measure(bench: &Bench, size: u64) -> Result<Floor, Error> {
             (None, Some(missing.to_owned()))
         }
     };
-    let spawn_per_second = spawn(bench, size).await?;
+    let spawn_per_second = bench.bare(size).await?;
     Ok(Floor { size, spawn_per_second, postgres, missing })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count far below 2^53")]
-async fn spawn(bench: &Bench, size: u64) -> Result<f64, Error> {
+pub(super) async fn spawn(bench: &Bench, size: u64) -> Result<f64, Error> {
     bench.check()?;
     let count = usize::try_from(size).unwrap_or(usize::MAX);
     let progress = bench.progress(&format!("floor, {size}: bare actors"), size);

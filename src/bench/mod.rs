@@ -118,12 +118,21 @@ pub struct Bench {
     progress: progress::Group,
     cancel: watch::Receiver<bool>,
     floors: Mutex<BTreeMap<u64, Arc<Floor>>>,
+    /// Bare actors spawned in a second, by how many.
+    bare: Mutex<BTreeMap<u64, f64>>,
 }
 
 impl Bench {
     /// A run on this server. `cancel` turns true at Ctrl-C.
     pub fn new(settings: Settings, server: Server, cancel: watch::Receiver<bool>) -> Self {
-        Self { settings, server, progress: progress::Group::new(), cancel, floors: Mutex::default() }
+        Self {
+            settings,
+            server,
+            progress: progress::Group::new(),
+            cancel,
+            floors: Mutex::default(),
+            bare: Mutex::default(),
+        }
     }
 
     /// What is to be measured.
@@ -149,6 +158,21 @@ impl Bench {
     /// Shows that something with `total` steps is under way, until the answer is dropped.
     pub fn progress(&self, what: &str, total: u64) -> Progress {
         self.progress.start(what, total)
+    }
+
+    /// Bare actors spawned in a second, measured the first time it is asked for. Ask before anything else runs in this
+    /// process: in memory that others have used and given back, a million actors start at a quarter of the rate.
+    ///
+    /// # Errors
+    /// When an actor does not start.
+    pub async fn bare(&self, size: u64) -> Result<f64, Error> {
+        let mut bare = self.bare.lock().await;
+        if let Some(rate) = bare.get(&size) {
+            return Ok(*rate);
+        }
+        let rate = floor::spawn(self, size).await?;
+        bare.insert(size, rate);
+        Ok(rate)
     }
 
     /// The floors at a size: measured the first time they are asked for, about half a minute at 100,000 prospects.

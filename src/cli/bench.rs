@@ -198,6 +198,14 @@ async fn measure(bench: &Bench, args: &Args) -> Result<Report, Error> {
         took: begun.elapsed(),
         entries: Vec::new(),
     };
+    let holds_against_bare = |kind: &Kind| matches!(kind, Kind::Floor | Kind::Spawn | Kind::Rehydrate);
+    for size in bench.settings().sizes.clone() {
+        let room = Room::now(bench.server().free_disk());
+        if args.kinds().iter().any(holds_against_bare) && Needs::of(Kind::Floor, size).refusal(room).is_none() {
+            // What goes wrong here is said where the figure is missing.
+            let _ = bench.bare(size).await;
+        }
+    }
     for size in bench.settings().sizes.clone() {
         for kind in args.kinds() {
             eprintln!("{} with {} prospects", kind.name(), count(size));

@@ -104,12 +104,7 @@ pub(super) struct Roster {
 
 impl Roster {
     pub(super) fn new(pool: Pool) -> Self {
-        Self {
-            pool,
-            campaigns: DashMap::new(),
-            flows: DashMap::new(),
-            accounts: RwLock::default(),
-        }
+        Self { pool, campaigns: DashMap::new(), flows: DashMap::new(), accounts: RwLock::default() }
     }
 
     /// Reads one campaign again, or all of them and the accounts.

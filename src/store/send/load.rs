@@ -45,24 +45,21 @@ const IN_FLIGHT: &str = concat!(
 /// One pass over all executions may take longer than the pool allows a statement.
 const NO_TIMEOUT: &str = "SELECT set_config('statement_timeout', '0', true)";
 
-// OFFSET 0 keeps each look-up by its whole key, also in a plan that was made while the tables were empty: see the claim.
+// OFFSET 0 keeps each look-up by its whole key, also in a plan that was made while the tables were empty: see the claim. What
+// the claim checks again (account, campaign, and the execution of a pending send) is not read: that is two look-ups in three.
 const LOAD: &str = "SELECT s.workspace_id, s.id, s.created_at, s.execution_id, s.campaign_id, s.account_id, s.status, \
         s.lease_epoch, s.action, s.claimed_at, s.settle_count, s.parked_at IS NOT NULL, s.flow_version, s.step, \
         s.prospect_id, s.step_id, s.attempt, s.dispatch_count, s.recipient, s.subject, s.body, \
-        a.provider, a.provider_account_id, a.status, c.status, e.status, e.open_send, to_jsonb(p), i.learnt \
+        e.status, e.open_send, to_jsonb(p), i.learnt \
     FROM unnest($1::uuid[], $2::uuid[]) AS want(workspace_id, id) \
     CROSS JOIN LATERAL (SELECT * FROM sends s WHERE s.workspace_id = want.workspace_id AND s.id = want.id OFFSET 0) s \
-    CROSS JOIN LATERAL (SELECT a.provider, a.provider_account_id, a.status FROM accounts a \
-        WHERE a.workspace_id = s.workspace_id AND a.id = s.account_id OFFSET 0) a \
-    LEFT JOIN campaigns c ON c.id = s.campaign_id \
-    LEFT JOIN campaign_prospect_execution_state e ON e.id = s.execution_id \
+    LEFT JOIN LATERAL (SELECT e.status, e.open_send FROM campaign_prospect_execution_state e \
+        WHERE e.id = s.execution_id AND s.status <> 'pending' OFFSET 0) e ON true \
     LEFT JOIN campaign_prospects p ON p.id = s.prospect_id \
     LEFT JOIN LATERAL ( \
-        SELECT jsonb_object_agg(k.kind, k.value) AS learnt FROM ( \
-            SELECT DISTINCT ON (kind) kind, value FROM identities \
-            WHERE execution_id = s.execution_id AND account_id = s.account_id \
-            AND kind IN ('recipient', 'chat', 'lid', 'rfc_message', 'thread') \
-            ORDER BY kind, created_at DESC) k) i ON true";
+        SELECT jsonb_object_agg(k.kind, k.value ORDER BY k.created_at) AS learnt FROM identities k \
+        WHERE k.execution_id = s.execution_id AND k.account_id = s.account_id \
+        AND k.kind IN ('recipient', 'chat', 'lid', 'rfc_message', 'thread')) i ON true";
 
 /// A send that has no outcome yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,17 +128,9 @@ pub struct Dispatch {
     pub subject: Option<String>,
     /// Likewise, the text.
     pub body: Option<String>,
-    /// What carries the account, for example `unipile`.
-    pub provider: String,
-    /// The account's id there.
-    pub provider_account_id: String,
-    /// Whether the account may send (`accounts.status`).
-    pub account_status: String,
-    /// Whether the campaign runs: its status is `active` or `running`.
-    pub campaign_active: bool,
-    /// The execution's status; `None` when it is gone or cannot be read.
+    /// The execution's status; `None` when it is gone or cannot be read, and for a pending send, where it is not asked for.
     pub execution_status: Option<Status>,
-    /// Whether the execution waits for exactly this send.
+    /// Whether the execution waits for exactly this send; not asked for a pending one.
     pub is_open_send: bool,
     /// The prospect's row as one flat object: its columns, and the keys of its `data`, `personalization_data` and
     /// `custom_fields` objects where no column of that name has a value. Null when the prospect is gone.
@@ -223,10 +212,9 @@ pub async fn load_for_dispatch(pool: &Pool, sends: &[SendKey]) -> Result<Vec<Dis
 fn dispatch_from_row(row: &PgRow) -> Result<Dispatch, Error> {
     let what = failed("reading a send");
     let send = OpenSend::from_row(row)?;
-    let campaign: Option<&str> = row.try_get(24).map_err(&what)?;
-    let execution: Option<&str> = row.try_get(25).map_err(&what)?;
-    let open_send: Option<Uuid> = row.try_get(26).map_err(&what)?;
-    let learnt: Option<Value> = row.try_get(28).map_err(&what)?;
+    let execution: Option<&str> = row.try_get(21).map_err(&what)?;
+    let open_send: Option<Uuid> = row.try_get(22).map_err(&what)?;
+    let learnt: Option<Value> = row.try_get(24).map_err(&what)?;
     let known = |kind: &str| learnt.as_ref()?.get(kind)?.as_str().map(str::to_owned);
     Ok(Dispatch {
         prospect_id: ProspectId(row.try_get(14).map_err(&what)?),
@@ -236,13 +224,9 @@ fn dispatch_from_row(row: &PgRow) -> Result<Dispatch, Error> {
         recipient: row.try_get(18).map_err(&what)?,
         subject: row.try_get(19).map_err(&what)?,
         body: row.try_get(20).map_err(&what)?,
-        provider: row.try_get(21).map_err(&what)?,
-        provider_account_id: row.try_get(22).map_err(&what)?,
-        account_status: row.try_get(23).map_err(&what)?,
-        campaign_active: matches!(campaign, Some("active" | "running")),
         execution_status: execution.and_then(Status::parse),
         is_open_send: open_send == Some(send.id.0),
-        prospect: flat(row.try_get(27).map_err(&what)?),
+        prospect: flat(row.try_get(23).map_err(&what)?),
         learnt: Learnt {
             recipient_id: known("recipient"),
             chat_id: known("chat"),
