@@ -300,13 +300,17 @@ async fn halt(shared: &Arc<Shared>, account: &Account, reason: &str) {
 /// prospect out of the row.
 pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispatch) -> Result<SendRequest, String> {
     let recipient = recipient(row);
+    let link = shared.unsubscribing.url(row.send.action, row.send.execution);
     if row.dispatch_count > 0 {
         let (subject, body) = (row.subject.clone(), row.body.clone());
-        return Ok(request_of(account, row, recipient, subject, body));
+        return Ok(request_of(account, row, recipient, (subject, body), link));
     }
     let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await.map_err(|e| e.to_string())?;
     let step = flow.step(row.send.step).ok_or_else(|| format!("the flow has no step {}", row.send.step))?;
-    let variables = variables(row.prospect.take());
+    let mut variables = variables(row.prospect.take());
+    if let (Some(object), Some(link)) = (variables.as_object_mut(), &link) {
+        object.insert(template::UNSUBSCRIBE_URL.into(), link.as_str().into());
+    }
     let render = |what: &str, text: &Option<String>| {
         text.as_deref()
             .map(|t| template::render(t, &variables))
@@ -319,15 +323,16 @@ pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispat
         .map(|t| template::render_line(t, &variables))
         .transpose()
         .map_err(|e| format!("cannot render the subject of step `{}`: {e}", step.id))?;
-    Ok(request_of(account, row, recipient, subject, render("message", &step.message)?))
+    let body = render("message", &step.message)?;
+    Ok(request_of(account, row, recipient, (subject, body), link))
 }
 
 fn request_of(
     account: &Account,
     row: &Dispatch,
     recipient: Recipient,
-    subject: Option<String>,
-    body: Option<String>,
+    (subject, body): (Option<String>, Option<String>),
+    unsubscribe_url: Option<String>,
 ) -> SendRequest {
     SendRequest {
         send: row.send.id,
@@ -336,6 +341,7 @@ fn request_of(
         recipient,
         subject,
         body,
+        unsubscribe_url,
     }
 }
 

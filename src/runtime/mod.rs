@@ -30,6 +30,7 @@ mod dispatch;
 mod gather;
 mod housekeeping;
 mod inbox;
+mod links;
 mod loader;
 mod plan;
 mod prospect;
@@ -43,6 +44,8 @@ mod work;
 use channel::ChannelMessage;
 use gather::{Claims, Gatherer, Loads};
 pub use inbox::api_trigger;
+pub use links::Links;
+use links::Unsubscribing;
 use shard::{ShardMessage, ShardSupervisor};
 use shared::Shared;
 pub use shared::{BeforeSend, BeforeStep};
@@ -121,6 +124,8 @@ pub struct Options {
     pub writer: writer::Options,
     /// Called with the rows read so far and how many there are, while everything is rebuilt.
     pub progress: Box<dyn Fn(u64, u64) + Send + Sync>,
+    /// The links by which people unsubscribe; `None`: mails carry none.
+    pub links: Option<Links>,
     /// Fault injection for tests.
     pub before_step: Option<BeforeStep>,
     /// Fault injection for tests.
@@ -140,6 +145,7 @@ impl Options {
             lease_ttl: store::lease::TTL,
             writer: writer::Options::default(),
             progress: Box::new(|_, _| ()),
+            links: None,
             before_step: None,
             before_send: None,
         }
@@ -224,6 +230,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         inbox: tokio::sync::Notify::new(),
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
+        unsubscribing: Unsubscribing::new(options.links),
         before_step: options.before_step,
         before_send: options.before_send,
     });
@@ -435,6 +442,11 @@ impl Handle {
     /// Whether triggers from outside are taken now; when not, answer 503.
     pub fn has_room(&self) -> bool {
         !self.shared.is_draining() && self.shared.admission.available_permits() > 0
+    }
+
+    /// Whether mails carry a link by which people unsubscribe.
+    pub fn has_links(&self) -> bool {
+        self.shared.unsubscribing.is_set()
     }
 
     /// Executions that are due and wait for room in the backlog of their account.

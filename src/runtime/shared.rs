@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use super::backlog::Backlog;
 use super::channel::ChannelMessage;
 use super::gather::{Claims, Gatherer, Loads};
+use super::links::Unsubscribing;
 use super::roster::Roster;
 use super::shard::ShardMessage;
 use crate::clock::Clock;
@@ -84,6 +85,8 @@ pub(super) struct Shared {
     pub(super) inbox: Notify,
     pub(super) arrivals: Notify,
     pub(super) roster_changed: Notify,
+    /// The links of mails.
+    pub(super) unsubscribing: Unsubscribing,
     pub(super) before_step: Option<BeforeStep>,
     pub(super) before_send: Option<BeforeSend>,
 }
@@ -207,6 +210,7 @@ impl Shared {
             inbox: Notify::new(),
             arrivals: Notify::new(),
             roster_changed: Notify::new(),
+            unsubscribing: Unsubscribing::new(None),
             before_step: None,
             before_send: None,
         };

@@ -28,6 +28,7 @@ mod sandbox;
 mod scan;
 mod shutdown;
 mod storm;
+mod suppress;
 mod tidy;
 mod webhook;
 mod writer;
