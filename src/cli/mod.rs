@@ -21,6 +21,7 @@ mod people;
 pub mod prospect;
 pub mod prospects;
 mod sandbox;
+pub mod sends;
 mod serve;
 pub mod suppressions;
 
@@ -60,6 +61,9 @@ enum Command {
     /// List and add sending accounts.
     #[command(subcommand)]
     Account(account::Command),
+    /// What was sent; decide what became of sends that could not be found out.
+    #[command(subcommand)]
+    Sends(sends::Command),
     /// Who is not written to: add, list, remove and import addresses, domains, profiles and phone numbers.
     #[command(subcommand)]
     Suppressions(suppressions::Command),
@@ -105,6 +109,7 @@ async fn run(command: Command, config: Config) -> Result<ExitCode, Failure> {
         Command::Prospects(command) => command.run().await,
         Command::Prospect(command) => command.run().await,
         Command::Account(command) => command.run().await,
+        Command::Sends(command) => command.run().await,
         Command::Suppressions(command) => command.run().await,
         Command::Db(command) => database::run(command, config).await,
         Command::Key(command) => database::key(command, config).await,

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use super::address::breaks_line;
 
+pub mod fields;
 mod scan;
 
 /// The longest template, in bytes.

@@ -35,7 +35,7 @@ mod webhook;
 
 pub use server::{Server, StartError};
 
-use api::{accounts, campaigns, commands, hooks, prospects, suppressions, triggers};
+use api::{accounts, campaigns, commands, hooks, prospects, sends, suppressions, triggers};
 use error::Problem;
 use limits::{Limits, TRIGGERS_ROUTE, UNSUBSCRIBE_ROUTE, WEBHOOK_ROUTE};
 
@@ -166,6 +166,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/prospects/{id}/restart", post(commands::restart))
         .route("/v1/prospects/{id}/stop", post(commands::stop))
         .route(TRIGGERS_ROUTE, post(triggers::create))
+        .route("/v1/sends", get(sends::list))
+        .route("/v1/sends/{id}/resolve", post(sends::resolve))
         .route(
             "/v1/suppressions",
             post(suppressions::add).layer(DefaultBodyLimit::max(SUPPRESSIONS_BODY_MAX)).get(suppressions::list),

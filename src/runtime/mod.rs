@@ -34,6 +34,7 @@ mod links;
 mod loader;
 mod plan;
 mod prospect;
+mod resolve;
 mod roster;
 mod settle;
 mod shard;
@@ -45,6 +46,7 @@ use channel::ChannelMessage;
 use gather::{Claims, Gatherer, Loads};
 pub use inbox::api_trigger;
 pub use links::Links;
+pub use resolve::{ResolveError, Resolved};
 use links::Unsubscribing;
 use shard::{ShardMessage, ShardSupervisor};
 use shared::Shared;
@@ -230,6 +232,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         inbox: tokio::sync::Notify::new(),
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
+        resolving: tokio::sync::Mutex::new(()),
         unsubscribing: Unsubscribing::new(options.links),
         before_step: options.before_step,
         before_send: options.before_send,

@@ -85,6 +85,8 @@ pub(super) struct Shared {
     pub(super) inbox: Notify,
     pub(super) arrivals: Notify,
     pub(super) roster_changed: Notify,
+    /// People who decide sends take turns.
+    pub(super) resolving: Mutex<()>,
     /// The links of mails.
     pub(super) unsubscribing: Unsubscribing,
     pub(super) before_step: Option<BeforeStep>,
@@ -210,6 +212,7 @@ impl Shared {
             inbox: Notify::new(),
             arrivals: Notify::new(),
             roster_changed: Notify::new(),
+            resolving: Mutex::new(()),
             unsubscribing: Unsubscribing::new(None),
             before_step: None,
             before_send: None,
