@@ -9,7 +9,7 @@ use crate::domain::id::WorkspaceId;
 use crate::provider::unipile::{self, Unipile};
 use crate::provider::{Provider, Secret};
 use crate::runtime::{self, Runtime};
-use crate::store::{self, Pool, api_key, endpoint, migrate};
+use crate::store::{self, Pool, api_key, endpoint, link_secret, migrate};
 use crate::{http, telemetry};
 
 /// Connections for requests; facts have a few more, and the engine has its own.
@@ -88,7 +88,15 @@ impl Service {
             tracing::warn!("no provider is configured (unipile.base_url): campaigns run, but nothing is sent");
         }
         let hook = hook(&pool, config, &clock).await?;
+        let links = match &config.public_url {
+            Some(public_url) => Some(runtime::Links {
+                public_url: public_url.clone(),
+                secret: link_secret::unsubscribe(&pool, clock.now()).await?,
+            }),
+            None => None,
+        };
         let options = runtime::Options {
+            links,
             in_flight_max: config.in_flight_max,
             resident_max: config.resident_max,
             lease_ttl: config.lease,

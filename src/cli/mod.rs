@@ -21,7 +21,9 @@ mod people;
 pub mod prospect;
 pub mod prospects;
 mod sandbox;
+pub mod sends;
 mod serve;
+pub mod suppressions;
 
 /// Multi-channel outreach campaigns, one supervised actor per prospect, every transition durable in Postgres.
 #[derive(Debug, Parser)]
@@ -59,6 +61,12 @@ enum Command {
     /// List and add sending accounts.
     #[command(subcommand)]
     Account(account::Command),
+    /// What was sent; decide what became of sends that could not be found out.
+    #[command(subcommand)]
+    Sends(sends::Command),
+    /// Who is not written to: add, list, remove and import addresses, domains, profiles and phone numbers.
+    #[command(subcommand)]
+    Suppressions(suppressions::Command),
     /// About the database.
     #[command(subcommand)]
     Db(database::Command),
@@ -101,6 +109,8 @@ async fn run(command: Command, config: Config) -> Result<ExitCode, Failure> {
         Command::Prospects(command) => command.run().await,
         Command::Prospect(command) => command.run().await,
         Command::Account(command) => command.run().await,
+        Command::Sends(command) => command.run().await,
+        Command::Suppressions(command) => command.run().await,
         Command::Db(command) => database::run(command, config).await,
         Command::Key(command) => database::key(command, config).await,
         Command::Bench(args) => bench::run(args, config).await,

@@ -99,8 +99,17 @@ struct Report {
     rows: u64,
     accepted: u64,
     duplicates: Vec<Duplicate>,
+    suppressed: Vec<Suppressed>,
     rejected: Vec<Rejected>,
     warnings: Vec<String>,
+}
+
+/// A row whose person is not written to.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Suppressed {
+    line: u64,
+    key: String,
+    reason: String,
 }
 
 /// A row that is somebody who is there already.
@@ -126,6 +135,8 @@ struct Rejected {
 struct ChunkReport {
     accepted: u64,
     duplicates: Vec<Duplicate>,
+    #[serde(default)]
+    suppressed: Vec<Suppressed>,
     rejected: Vec<Rejected>,
     #[serde(default)]
     warnings: Vec<String>,
@@ -136,6 +147,8 @@ impl Report {
         self.rows += chunk.rows();
         self.accepted += report.accepted;
         self.rejected.extend(report.rejected.into_iter().map(|r| Rejected { line: chunk.file_line(r.line), ..r }));
+        self.suppressed
+            .extend(report.suppressed.into_iter().map(|s| Suppressed { line: chunk.file_line(s.line), ..s }));
         self.duplicates.extend(report.duplicates.into_iter().map(|d| {
             let first = d.of.strip_prefix("line ").and_then(|n| n.parse().ok());
             let of = first.map_or(d.of, |line| format!("line {}", chunk.file_line(line)));
@@ -154,10 +167,12 @@ impl Report {
     fn render(&self, paint: Paint) -> String {
         let mut out = String::new();
         let duplicates = self.duplicates.len() as u64;
+        let suppressed = self.suppressed.len() as u64;
         let rejected = self.rejected.len() as u64;
         for (name, n, colour) in [
             ("accepted", self.accepted, Colour::Green),
             ("duplicates", duplicates, Colour::Yellow),
+            ("suppressed", suppressed, Colour::Yellow),
             ("rejected", rejected, Colour::Red),
         ] {
             let colour = if n == 0 { Colour::Plain } else { colour };
@@ -173,6 +188,9 @@ impl Report {
                 false => format!("prospect {}, who is in the campaign already", clean(&d.of)),
             };
             format!("line {}: same {} as {of}", d.line, clean(&d.key))
+        });
+        section(&mut out, "suppressed: on the list of those who are not written to", &self.suppressed, |s| {
+            format!("line {}: by {} ({})", s.line, clean(&s.key), clean(&s.reason.replace('_', " ")))
         });
         for warning in &self.warnings {
             out.push_str(&format!("{} {}\n", paint.put(Colour::Yellow, "warning:"), clean(warning)));

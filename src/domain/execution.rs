@@ -38,6 +38,8 @@ names! {
         Replied = "replied",
         /// The person unsubscribed.
         Unsubscribed = "unsubscribed",
+        /// The person stands on the list of those who are not written to.
+        Suppressed = "suppressed",
         /// Mail to the person bounced for good.
         Bounced = "bounced",
         /// A wait ran out and its flow says that ends it.

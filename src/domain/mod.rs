@@ -4,13 +4,16 @@
 //! Called by `store` (which turns these types into rows), `provider` (which carries a [`send`] out) and `runtime`.
 
 pub mod account;
+pub mod address;
 pub mod duration;
 pub mod execution;
 pub mod flow;
 pub mod id;
+pub mod link;
 pub mod retry;
 pub mod send;
 pub mod step;
+pub mod suppression;
 pub mod template;
 pub mod time;
 pub mod trigger;

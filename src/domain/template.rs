@@ -12,6 +12,9 @@ use std::sync::OnceLock;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, filters};
 use serde_json::{Map, Value};
 
+pub(crate) use super::address::breaks_line;
+
+pub mod fields;
 mod scan;
 
 /// The longest template, in bytes.
@@ -20,6 +23,8 @@ pub const TEMPLATE_MAX_BYTES: usize = 100_000;
 pub const OUTPUT_MAX_BYTES: usize = 100_000;
 /// Steps of minijinja's machine; it counts bytes that filters write as well.
 const FUEL: u64 = 500_000;
+/// The variable that holds the link by which the person who gets a mail unsubscribes.
+pub const UNSUBSCRIBE_URL: &str = "unsubscribe_url";
 /// Filters a template may use.
 pub(crate) const FILTERS: &[&str] = &[
     "default",
@@ -87,11 +92,6 @@ pub fn render_line(template: &str, variables: &Value) -> Result<String, Template
         ));
     }
     Ok(line)
-}
-
-/// Whether a character may not stand in a single line.
-pub(crate) fn breaks_line(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// Reads a template without filling it: the variables it uses, in the order of their first use.

@@ -4,6 +4,7 @@ use super::account::Channel;
 use super::execution::BounceStatus;
 use super::id::SendId;
 use super::send::SendOutcome;
+use super::suppression::Reason;
 
 /// A fact that may move an execution. Closed: every handler lists all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +30,26 @@ pub enum Trigger {
     },
     /// The person does not want more.
     Unsubscribe,
+    /// A claim found the person on the list of those who are not written to.
+    Suppressed {
+        /// Why they stand there.
+        reason: Reason,
+    },
     /// A send has an outcome.
     SendFinished {
         /// Which.
         send: SendId,
         /// How it ended.
         outcome: SendOutcome,
+    },
+    /// Operator: what became of a send that could not be found out.
+    SendResolved {
+        /// Which.
+        send: SendId,
+        /// Whether it was sent; if not, it is sent again.
+        sent: bool,
+        /// Who decided: the name of the API key.
+        by: String,
     },
     /// Operator: stop until resumed.
     Pause,
@@ -67,13 +82,24 @@ impl Trigger {
             Self::Reply { .. } => "reply",
             Self::Bounce { .. } => "bounce",
             Self::Unsubscribe => "unsubscribe",
+            Self::Suppressed { .. } => "suppressed",
             Self::SendFinished { .. } => "send_finished",
+            Self::SendResolved { .. } => "send_resolved",
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Skip => "skip",
             Self::Restart { .. } => "restart",
             Self::Stop => "stop",
             Self::Quarantine { .. } => "quarantine",
+        }
+    }
+
+    /// Why the person is not written to any more after this fact; `None` for every other.
+    pub const fn suppresses(&self) -> Option<Reason> {
+        match self {
+            Self::Unsubscribe => Some(Reason::Unsubscribed),
+            Self::Bounce { status: BounceStatus::Hard } => Some(Reason::HardBounce),
+            _ => None,
         }
     }
 

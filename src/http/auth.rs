@@ -34,6 +34,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Tenant {
     }
 }
 
+/// The name of the request's key: who decided something, for the timeline.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller(pub(crate) Arc<str>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        parts.extensions.get().cloned().ok_or_else(|| Problem::unauthorized("missing_api_key", "no API key was given"))
+    }
+}
+
 /// Keys that were looked up lately. Only ids that exist get in, and never a secret.
 #[derive(Debug, Default)]
 pub(crate) struct Cache(Mutex<HashMap<String, (Instant, Stored)>>);
@@ -66,8 +78,9 @@ pub(crate) async fn authenticate(
             api_key::find(&shared.app.pool, key.id()).await?.inspect(|stored| shared.keys.put(key.id(), stored.clone()))
         }
     };
-    let workspace = stored.filter(|s| key.matches(s)).map(|s| s.workspace()).ok_or_else(wrong)?;
-    request.extensions_mut().insert(Tenant(workspace));
+    let stored = stored.filter(|s| key.matches(s)).ok_or_else(wrong)?;
+    request.extensions_mut().insert(Tenant(stored.workspace()));
+    request.extensions_mut().insert(Caller(stored.name().into()));
     Ok(next.run(request).await)
 }
 

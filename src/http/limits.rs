@@ -13,6 +13,8 @@ use crate::store::{self, Pool};
 pub(crate) const TRIGGERS_ROUTE: &str = "/v1/triggers";
 /// Where the provider delivers.
 pub(crate) const WEBHOOK_ROUTE: &str = "/v1/hooks/unipile/{endpoint}";
+/// Where people unsubscribe.
+pub(crate) const UNSUBSCRIBE_ROUTE: &str = "/u/{token}";
 /// Connections for facts, beside those of all other requests.
 const FACT_CONNECTIONS: u32 = 6;
 
@@ -25,6 +27,8 @@ pub(crate) enum Kind {
     Webhook,
     /// Facts of other programs, which stay until they are durable.
     Trigger,
+    /// People who follow the link in a mail, and the scanners that do so before them.
+    Unsubscribe,
     /// Uploads of prospects, the largest bodies.
     Upload,
     /// People and programs that look and command.
@@ -38,6 +42,7 @@ impl Kind {
             "/healthz" | "/readyz" | "/metrics" => Self::Watch,
             WEBHOOK_ROUTE => Self::Webhook,
             TRIGGERS_ROUTE => Self::Trigger,
+            UNSUBSCRIBE_ROUTE => Self::Unsubscribe,
             IMPORT_ROUTE if method == Method::POST => Self::Upload,
             _ => Self::Other,
         }
@@ -48,6 +53,7 @@ impl Kind {
 pub(crate) struct Limits {
     webhooks: Semaphore,
     triggers: Semaphore,
+    unsubscribes: Semaphore,
     uploads: Semaphore,
     others: Semaphore,
     /// The connections of facts: neither a slow report nor an upload keeps one from being stored.
@@ -59,6 +65,7 @@ impl Limits {
         Self {
             webhooks: Semaphore::new(options.webhooks_in_flight_max),
             triggers: Semaphore::new(options.triggers_in_flight_max),
+            unsubscribes: Semaphore::new(options.unsubscribes_in_flight_max),
             uploads: Semaphore::new(options.uploads_in_flight_max),
             others: Semaphore::new(options.in_flight_max),
             facts: store::apart(pool, FACT_CONNECTIONS, CONNECTION_WAIT),
@@ -73,6 +80,7 @@ impl Limits {
         let places = match kind {
             Kind::Watch | Kind::Webhook => return Ok(None),
             Kind::Trigger => &self.triggers,
+            Kind::Unsubscribe => &self.unsubscribes,
             Kind::Upload => &self.uploads,
             Kind::Other => &self.others,
         };
@@ -99,6 +107,7 @@ mod tests {
             (Method::GET, "/healthz", Kind::Watch),
             (Method::POST, WEBHOOK_ROUTE, Kind::Webhook),
             (Method::POST, TRIGGERS_ROUTE, Kind::Trigger),
+            (Method::POST, UNSUBSCRIBE_ROUTE, Kind::Unsubscribe),
             (Method::POST, IMPORT_ROUTE, Kind::Upload),
             (Method::GET, IMPORT_ROUTE, Kind::Other),
             (Method::GET, "other", Kind::Other),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::telemetry::Metrics;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -30,18 +30,21 @@ mod observe;
 mod openapi;
 mod server;
 mod turns;
+mod unsubscribe;
 mod webhook;
 
 pub use server::{Server, StartError};
 
-use api::{accounts, campaigns, commands, hooks, prospects, triggers};
+use api::{accounts, campaigns, commands, hooks, prospects, sends, suppressions, triggers};
 use error::Problem;
-use limits::{Limits, TRIGGERS_ROUTE, WEBHOOK_ROUTE};
+use limits::{Limits, TRIGGERS_ROUTE, UNSUBSCRIBE_ROUTE, WEBHOOK_ROUTE};
 
 /// A request waits no longer for a connection to the database: an early 503 is better than a late one.
 pub const CONNECTION_WAIT: Duration = Duration::from_secs(3);
 /// Largest body of a request, in bytes.
 const BODY_MAX: usize = 1 << 20;
+/// Largest list of those who are not written to in one request, in bytes.
+const SUPPRESSIONS_BODY_MAX: usize = 4 << 20;
 /// Largest upload of prospects, in bytes.
 const IMPORT_BODY_MAX: usize = 25 << 20;
 
@@ -85,6 +88,8 @@ pub struct Options {
     pub webhooks_in_flight_max: usize,
     /// Triggers at once; more get 503.
     pub triggers_in_flight_max: usize,
+    /// People who unsubscribe by link at once; more get 503.
+    pub unsubscribes_in_flight_max: usize,
     /// Uploads of prospects at once; more get 503. Each may hold a body of 25 MiB and, for a moment, its rows.
     pub uploads_in_flight_max: usize,
     /// Connections to each listener at once; more are answered with 503 and closed.
@@ -106,6 +111,7 @@ impl Default for Options {
             in_flight_max: 256,
             webhooks_in_flight_max: 256,
             triggers_in_flight_max: 256,
+            unsubscribes_in_flight_max: 64,
             uploads_in_flight_max: 4,
             connections_max: 2048,
             // More than load balancers keep an idle connection: those must be the ones to close it.
@@ -121,12 +127,20 @@ struct Shared {
     keys: auth::Cache,
     limits: Limits,
     uploads: turns::Turns,
+    /// Read when it is first needed.
+    link_secret: tokio::sync::OnceCell<crate::domain::link::LinkSecret>,
 }
 
 impl Shared {
     fn new(app: App) -> Arc<Self> {
         let limits = Limits::new(&app.options, &app.pool);
-        Arc::new(Self { app, keys: auth::Cache::default(), limits, uploads: turns::Turns::default() })
+        Arc::new(Self {
+            app,
+            keys: auth::Cache::default(),
+            limits,
+            uploads: turns::Turns::default(),
+            link_secret: tokio::sync::OnceCell::new(),
+        })
     }
 }
 
@@ -152,12 +166,23 @@ pub fn router(app: App) -> Router {
         .route("/v1/prospects/{id}/restart", post(commands::restart))
         .route("/v1/prospects/{id}/stop", post(commands::stop))
         .route(TRIGGERS_ROUTE, post(triggers::create))
+        .route("/v1/sends", get(sends::list))
+        .route("/v1/sends/{id}/resolve", post(sends::resolve))
+        .route(
+            "/v1/suppressions",
+            post(suppressions::add).layer(DefaultBodyLimit::max(SUPPRESSIONS_BODY_MAX)).get(suppressions::list),
+        )
+        .route("/v1/suppressions/{id}", delete(suppressions::remove))
         .route("/v1/accounts", post(accounts::create).get(accounts::list))
         .route("/v1/hooks", post(hooks::create).get(hooks::list))
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::authenticate));
     let open = Router::new()
         .route(WEBHOOK_ROUTE, post(webhook::receive))
+        .route(
+            UNSUBSCRIBE_ROUTE,
+            get(unsubscribe::page).post(unsubscribe::confirm).layer(DefaultBodyLimit::max(unsubscribe::BODY_MAX)),
+        )
         .route("/openapi.json", get(openapi::document))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

@@ -82,7 +82,7 @@ fn limit(options: &Options, kind: Kind) -> Duration {
     match kind {
         Kind::Upload => options.import_timeout,
         Kind::Webhook => options.webhook_timeout,
-        Kind::Watch | Kind::Trigger | Kind::Other => options.request_timeout,
+        Kind::Watch | Kind::Trigger | Kind::Unsubscribe | Kind::Other => options.request_timeout,
     }
 }
 

@@ -4,8 +4,8 @@ use axum::Json;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::api::{accounts, campaigns, commands, hooks, import, prospects, triggers};
-use super::{health, webhook};
+use super::api::{accounts, campaigns, commands, hooks, import, prospects, sends, suppressions, triggers};
+use super::{health, unsubscribe, webhook};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -14,7 +14,8 @@ use super::{health, webhook};
         campaigns::create, campaigns::list, campaigns::show, campaigns::start, campaigns::pause, campaigns::resume,
         import::import, prospects::list, prospects::show, prospects::timeline,
         commands::pause, commands::resume, commands::skip, commands::restart, commands::stop,
-        triggers::create, accounts::create, accounts::list, hooks::create, hooks::list, webhook::receive,
+        triggers::create, sends::list, sends::resolve, suppressions::add, suppressions::list, suppressions::remove, accounts::create, accounts::list, hooks::create, hooks::list, webhook::receive,
+        unsubscribe::page, unsubscribe::confirm,
         document, health::healthz, health::readyz,
     ),
     modifiers(&Security),

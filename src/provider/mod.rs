@@ -50,6 +50,8 @@ pub struct SendRequest {
     pub subject: Option<String>,
     /// The text, rendered. `None`: an invitation without a note.
     pub body: Option<String>,
+    /// Where the person unsubscribes with one POST (RFC 8058): for a mail, where people can reach us.
+    pub unsubscribe_url: Option<String>,
 }
 
 /// Whom to contact: what the prospect's row says, and what the provider has told us since.

@@ -16,10 +16,11 @@ use super::shared::Shared;
 use super::work::{SendDetails, Work};
 use super::{Delivery, deliver_internal, settle};
 use crate::domain::account::{Account, AccountStatus};
+use crate::domain::address;
 use crate::domain::execution::Status;
 use crate::domain::retry;
 use crate::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
-use crate::domain::template;
+use crate::domain::template::{self, fields};
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
 use crate::provider::{Recipient, SendFailure, SendRequest};
@@ -300,13 +301,17 @@ async fn halt(shared: &Arc<Shared>, account: &Account, reason: &str) {
 /// prospect out of the row.
 pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispatch) -> Result<SendRequest, String> {
     let recipient = recipient(row);
+    let link = shared.unsubscribing.url(row.send.action, row.send.execution);
     if row.dispatch_count > 0 {
         let (subject, body) = (row.subject.clone(), row.body.clone());
-        return Ok(request_of(account, row, recipient, subject, body));
+        return Ok(request_of(account, row, recipient, (subject, body), link));
     }
     let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await.map_err(|e| e.to_string())?;
     let step = flow.step(row.send.step).ok_or_else(|| format!("the flow has no step {}", row.send.step))?;
-    let variables = variables(row.prospect.take());
+    let mut variables = fields::of_prospect(row.prospect.take());
+    if let (Some(object), Some(link)) = (variables.as_object_mut(), &link) {
+        object.insert(template::UNSUBSCRIBE_URL.into(), link.as_str().into());
+    }
     let render = |what: &str, text: &Option<String>| {
         text.as_deref()
             .map(|t| template::render(t, &variables))
@@ -319,15 +324,16 @@ pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispat
         .map(|t| template::render_line(t, &variables))
         .transpose()
         .map_err(|e| format!("cannot render the subject of step `{}`: {e}", step.id))?;
-    Ok(request_of(account, row, recipient, subject, render("message", &step.message)?))
+    let body = render("message", &step.message)?;
+    Ok(request_of(account, row, recipient, (subject, body), link))
 }
 
 fn request_of(
     account: &Account,
     row: &Dispatch,
     recipient: Recipient,
-    subject: Option<String>,
-    body: Option<String>,
+    (subject, body): (Option<String>, Option<String>),
+    unsubscribe_url: Option<String>,
 ) -> SendRequest {
     SendRequest {
         send: row.send.id,
@@ -336,52 +342,27 @@ fn request_of(
         recipient,
         subject,
         body,
+        unsubscribe_url,
     }
 }
 
+/// The first of these that has a value. One with a line break is none: it could add a header to a mail.
 fn text(prospect: &Value, keys: &[&str]) -> Option<String> {
-    keys.iter().find_map(|key| prospect.get(*key)?.as_str().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned))
+    let value = |key: &&str| prospect.get(*key)?.as_str().map(str::trim).filter(|t| !t.is_empty());
+    keys.iter().filter_map(value).find(|t| address::is_one_line(t)).map(str::to_owned)
 }
 
 /// Column names differ between databases that are taken over: the usual ones are tried in order.
 fn recipient(row: &Dispatch) -> Recipient {
     let prospect = &row.prospect;
     Recipient {
-        name: name(prospect),
+        name: fields::person_name(prospect),
         linkedin: text(prospect, &["linkedin_url", "linkedin_profile_url", "linkedin", "linkedin_id"]),
         email: text(prospect, &["email", "email_address"]),
         phone: text(prospect, &["phone", "phone_number", "whatsapp"]),
         recipient_id: row.learnt.recipient_id.clone(),
         chat_id: row.learnt.chat_id.clone(),
     }
-}
-
-fn name(prospect: &Value) -> Option<String> {
-    text(prospect, &["name", "full_name"]).or_else(|| {
-        let parts: Vec<String> =
-            [text(prospect, &["first_name"]), text(prospect, &["last_name"])].into_iter().flatten().collect();
-        (!parts.is_empty()).then(|| parts.join(" "))
-    })
-}
-
-/// The prospect's row as template variables, with the names templates may use whatever the columns are called.
-fn variables(mut variables: Value) -> Value {
-    let name = name(&variables);
-    if let Some(object) = variables.as_object_mut() {
-        if !object.get("name").is_some_and(Value::is_string)
-            && let Some(name) = name
-        {
-            object.insert("name".into(), name.into());
-        }
-        for (alias, column) in [("company", "company_name"), ("company_name", "company")] {
-            if object.get(alias).is_none_or(Value::is_null)
-                && let Some(value) = object.get(column).cloned()
-            {
-                object.insert(alias.into(), value);
-            }
-        }
-    }
-    variables
 }
 
 fn recipient_json(recipient: &Recipient) -> Value {

@@ -18,7 +18,7 @@ use crate::domain::trigger::Trigger;
 use crate::provider::unipile::webhook::{self, Event, MailKind};
 use crate::store::identity::{self, IdentityKind, Wanted};
 use crate::store::inbox::{Inbox, InboxStatus};
-use crate::store::{self, execution, send};
+use crate::store::{self, execution, send, suppression};
 
 mod pump;
 
@@ -60,7 +60,8 @@ fn broken(row: &Inbox, error: &store::Error) -> Verdict {
 async fn judge(shared: &Arc<Shared>, row: &Inbox) -> Result<Verdict, store::Error> {
     match row.source.as_str() {
         "unipile" => unipile(shared, row).await,
-        "api" => api(shared, row).await,
+        // `link`: somebody unsubscribed by the link in a mail.
+        "api" | "link" => api(shared, row).await,
         other => Ok(Verdict::Mark {
             status: InboxStatus::Failed,
             outcome: format!("no room reads facts from `{other}`"),
@@ -206,6 +207,11 @@ async fn by_identity(
 /// The same person may be in several campaigns: the fact is one for each of them.
 async fn deliver_to(shared: &Arc<Shared>, found: &[ExecutionId], trigger: &Trigger) -> Result<Verdict, store::Error> {
     let Some(first) = found.first() else { return Ok(Verdict::Nobody) };
+    // Before anything is applied: whoever asked not to be written to is on the list even if the process dies here, and also when
+    // no execution is left to be moved. The fact stays open until then.
+    if let Some(reason) = trigger.suppresses() {
+        suppression::add_people(&shared.pool, found, reason, shared.clock.now()).await?;
+    }
     let (mut said, mut later) = (String::new(), false);
     for execution in found {
         match deliver_internal(shared, *execution, Work::Trigger(trigger.clone(), None)).await {

@@ -30,9 +30,11 @@ mod dispatch;
 mod gather;
 mod housekeeping;
 mod inbox;
+mod links;
 mod loader;
 mod plan;
 mod prospect;
+mod resolve;
 mod roster;
 mod settle;
 mod shard;
@@ -43,6 +45,9 @@ mod work;
 use channel::ChannelMessage;
 use gather::{Claims, Finds, Gatherer, Loads};
 pub use inbox::api_trigger;
+pub use links::Links;
+use links::Unsubscribing;
+pub use resolve::{ResolveError, Resolved};
 use shard::{ShardMessage, ShardSupervisor};
 use shared::Shared;
 pub use shared::{BeforeSend, BeforeStep};
@@ -121,6 +126,8 @@ pub struct Options {
     pub writer: writer::Options,
     /// Called with the rows read so far and how many there are, while everything is rebuilt.
     pub progress: Box<dyn Fn(u64, u64) + Send + Sync>,
+    /// The links by which people unsubscribe; `None`: mails carry none.
+    pub links: Option<Links>,
     /// Fault injection for tests.
     pub before_step: Option<BeforeStep>,
     /// Fault injection for tests.
@@ -140,6 +147,7 @@ impl Options {
             lease_ttl: store::lease::TTL,
             writer: writer::Options::default(),
             progress: Box::new(|_, _| ()),
+            links: None,
             before_step: None,
             before_send: None,
         }
@@ -225,6 +233,8 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         inbox: tokio::sync::Notify::new(),
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
+        resolving: tokio::sync::Mutex::new(()),
+        unsubscribing: Unsubscribing::new(options.links),
         before_step: options.before_step,
         before_send: options.before_send,
     });
@@ -441,6 +451,11 @@ impl Handle {
     /// Whether triggers from outside are taken now; when not, answer 503.
     pub fn has_room(&self) -> bool {
         !self.shared.is_draining() && self.shared.admission.available_permits() > 0
+    }
+
+    /// Whether mails carry a link by which people unsubscribe.
+    pub fn has_links(&self) -> bool {
+        self.shared.unsubscribing.is_set()
     }
 
     /// Executions that are due and wait for room in the backlog of their account.

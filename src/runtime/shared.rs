@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use super::backlog::Backlog;
 use super::channel::ChannelMessage;
 use super::gather::{Claims, Finds, Gatherer, Loads};
+use super::links::Unsubscribing;
 use super::roster::Roster;
 use super::shard::ShardMessage;
 use crate::clock::Clock;
@@ -86,6 +87,10 @@ pub(super) struct Shared {
     pub(super) inbox: Notify,
     pub(super) arrivals: Notify,
     pub(super) roster_changed: Notify,
+    /// People who decide sends take turns.
+    pub(super) resolving: Mutex<()>,
+    /// The links of mails.
+    pub(super) unsubscribing: Unsubscribing,
     pub(super) before_step: Option<BeforeStep>,
     pub(super) before_send: Option<BeforeSend>,
 }
@@ -210,6 +215,8 @@ impl Shared {
             inbox: Notify::new(),
             arrivals: Notify::new(),
             roster_changed: Notify::new(),
+            resolving: Mutex::new(()),
+            unsubscribing: Unsubscribing::new(None),
             before_step: None,
             before_send: None,
         };

@@ -16,7 +16,7 @@ use crate::domain::time::Timestamp;
 const INSERT: &str =
     "INSERT INTO api_keys (workspace_id, id, name, secret_sha256, created_at) VALUES ($1, $2, $3, $4, $5)";
 
-const FIND: &str = "SELECT workspace_id, secret_sha256 FROM api_keys WHERE id = $1 AND revoked_at IS NULL";
+const FIND: &str = "SELECT workspace_id, secret_sha256, name FROM api_keys WHERE id = $1 AND revoked_at IS NULL";
 
 const LIST: &str =
     "SELECT id, name, created_at, revoked_at FROM api_keys WHERE workspace_id = $1 ORDER BY created_at, id";
@@ -74,12 +74,18 @@ impl fmt::Debug for Key {
 pub struct Stored {
     workspace_id: Uuid,
     secret_sha256: Vec<u8>,
+    name: String,
 }
 
 impl Stored {
     /// The tenant the key speaks for.
     pub fn workspace(&self) -> WorkspaceId {
         WorkspaceId(self.workspace_id)
+    }
+
+    /// The key's name for people.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -193,7 +199,8 @@ mod tests {
     #[test]
     fn only_the_right_secret_matches() {
         let key = Key::generate();
-        let stored = Stored { workspace_id: Uuid::nil(), secret_sha256: digest(&key.secret).to_vec() };
+        let stored =
+            Stored { workspace_id: Uuid::nil(), secret_sha256: digest(&key.secret).to_vec(), name: String::new() };
         assert!(key.matches(&stored));
         assert!(!Key { secret: random_secret(), ..key }.matches(&stored));
     }

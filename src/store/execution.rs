@@ -26,6 +26,8 @@ pub use scan::{Asleep, Scan};
 const LOAD: &str = select_execution!("WHERE s.id = ANY($1)");
 const OPEN_OF_CAMPAIGN: &str = "SELECT s.id FROM campaign_prospect_execution_state s WHERE s.campaign_id = $1 \
     AND s.status IS DISTINCT FROM 'completed' AND s.status IS DISTINCT FROM 'failed'";
+const PERSON_OF: &str = "SELECT c.workspace_id, e.prospect_id FROM campaign_prospect_execution_state e \
+    JOIN campaigns c ON c.id = e.campaign_id WHERE e.id = $1";
 const OF_PROSPECT: &str = "SELECT s.id FROM campaign_prospect_execution_state s \
     JOIN campaign_prospects p ON p.id = s.prospect_id AND p.campaign_id = s.campaign_id \
     JOIN campaigns c ON c.id = s.campaign_id WHERE p.id = $2 AND c.workspace_id = $1";
@@ -126,6 +128,19 @@ pub async fn of_prospect(
         .await
         .map_err(failed("looking up a prospect's execution"))?;
     Ok(id.map(ExecutionId))
+}
+
+/// The workspace and the prospect of an execution; `None` when there is no such execution any more.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn person_of(pool: &Pool, execution: ExecutionId) -> Result<Option<(WorkspaceId, ProspectId)>, Error> {
+    let row: Option<(Uuid, Uuid)> = sqlx::query_as(PERSON_OF)
+        .bind(execution.0)
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("looking up an execution's prospect"))?;
+    Ok(row.map(|(workspace, prospect)| (WorkspaceId(workspace), ProspectId(prospect))))
 }
 
 /// Up to `limit` executions whose wake-up has passed by `now`, oldest first, of the campaigns that run. One pass over

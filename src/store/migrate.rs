@@ -195,10 +195,12 @@ async fn preflight(conn: &mut PgConnection, applied: &[(i64, Vec<u8>)]) -> Resul
     if !sqlx::query_scalar(MAY_CREATE).fetch_one(&mut *conn).await? {
         return Err(MigrateError::NoPrivilege { role, what: "create tables in schema public".to_owned() });
     }
-    if !applied.iter().any(|(version, _)| *version == 2) {
-        let tables: Vec<String> = sqlx::query_scalar(FOREIGN_TABLES).fetch_all(&mut *conn).await?;
-        if !tables.is_empty() {
-            return Err(MigrateError::ForeignTables { tables });
+    for (migration, names) in [(2, FOREIGN_TABLES), (6, FOREIGN_SUPPRESSIONS)] {
+        if !applied.iter().any(|(version, _)| *version == migration) {
+            let tables: Vec<String> = sqlx::query_scalar(names).fetch_all(&mut *conn).await?;
+            if !tables.is_empty() {
+                return Err(MigrateError::ForeignTables { tables });
+            }
         }
     }
     if applied.is_empty() {
@@ -274,6 +276,13 @@ const FOREIGN_TABLES: &str = "
       AND relname IN ('accounts', 'account_gate', 'flow_versions', 'transitions', 'transitions_default', 'sends',
                       'sends_default', 'identities', 'inbox', 'api_keys', 'webhook_endpoints', 'node', 'shard_lease',
                       'execution_arrivals')
+    ORDER BY 1";
+
+/// The same for 0006.
+const FOREIGN_SUPPRESSIONS: &str = "
+    SELECT relname::text FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind NOT IN ('i', 'I')
+      AND relname IN ('suppressions', 'link_secrets')
     ORDER BY 1";
 
 /// Tables that would be altered and are owned by a role we are no member of.

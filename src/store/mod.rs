@@ -23,11 +23,13 @@ pub mod health;
 pub mod identity;
 pub mod inbox;
 pub mod lease;
+pub mod link_secret;
 pub mod migrate;
 pub mod prospect;
 pub mod roster;
 pub mod row;
 pub mod send;
+pub mod suppression;
 pub mod timeline;
 pub mod writer;
 

@@ -14,6 +14,7 @@ use super::campaign::new_id;
 use super::{Error, Pool, failed};
 use crate::domain::execution::Status;
 use crate::domain::id::{CampaignId, ExecutionId, ProspectId, WorkspaceId};
+use crate::domain::suppression::{Kind, Reason};
 use crate::domain::time::Timestamp;
 
 // Two uploads into one campaign take turns: otherwise both could find the other's people absent. A table that has not been
@@ -37,6 +38,15 @@ const KNOWN: &str = "WITH i AS ( \
      SELECT i.n, p.id, 'phone' FROM i CROSS JOIN LATERAL \
        (SELECT p.id, p.campaign_id FROM campaign_prospects p WHERE campaignd_phone_digits(p.phone) = i.phone OFFSET 0) p \
        JOIN campaigns c ON c.id = p.campaign_id WHERE c.workspace_id = $1 AND p.campaign_id = $2";
+
+// As campaignd_suppressed does for a claim, but told by what. A workspace without a list has nothing to look up.
+const SUPPRESSED: &str = "SELECT u.n, k.kind, s.reason \
+     FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[]) AS u (n, email, linkedin_url, phone) \
+     CROSS JOIN LATERAL (VALUES ('address', u.email), ('domain', split_part(u.email, '@', -1)), ('profile', u.linkedin_url), \
+         ('phone', u.phone)) AS k (kind, given) \
+     CROSS JOIN LATERAL (SELECT s.reason FROM suppressions s WHERE s.workspace_id = $1 AND s.kind = k.kind \
+         AND s.value = campaignd_suppression_value(k.kind, k.given) OFFSET 0) AS s \
+     WHERE EXISTS (SELECT FROM suppressions WHERE workspace_id = $1)";
 
 const INSERT_PROSPECTS: &str = "INSERT INTO campaign_prospects \
        (id, campaign_id, workspace_id, first_name, last_name, email, phone, linkedin_url, company_name, title, data, created_at) \
@@ -136,9 +146,21 @@ pub enum Taken {
         /// The column that tells.
         key: &'static str,
     },
+    /// Not taken in: on the list of those who are not written to.
+    Suppressed(Suppressed),
 }
 
-/// Takes people into a campaign, all that are not in it already, in one transaction. The caller has removed duplicates
+/// Why somebody is not taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppressed {
+    /// The column whose value is on the list; `domain` when the mail address's domain is.
+    pub key: &'static str,
+    /// The reason's name.
+    pub reason: String,
+}
+
+/// Takes people into a campaign, all that are not in it already and are not on the list of those who are not written to, in one
+/// transaction. A mail address that bounced keeps somebody out only if there is no other way to reach them. The caller has removed duplicates
 /// among `people`, and has checked that the campaign is the workspace's.
 ///
 /// # Errors
@@ -154,6 +176,7 @@ pub async fn import(
     let mut tx = pool.begin().await.map_err(failed("prospect: import"))?;
     sqlx::query(LOCK).bind(campaign.0).execute(&mut *tx).await.map_err(failed("prospect: import"))?;
     let known = known(&mut tx, workspace, campaign, people).await?;
+    let suppressed = suppressed(&mut tx, workspace, people).await?;
 
     let mut taken = Vec::with_capacity(people.len());
     let mut columns = Columns::default();
@@ -162,6 +185,10 @@ pub async fn import(
     for (n, person) in people.iter().enumerate() {
         if let Some((prospect, key)) = known.get(&n) {
             taken.push(Taken::Known { prospect: *prospect, key });
+            continue;
+        }
+        if let Some(suppressed) = suppressed.get(&n) {
+            taken.push(Taken::Suppressed(suppressed.clone()));
             continue;
         }
         let id = ordered_id(&context, now);
@@ -204,6 +231,40 @@ async fn known(
         known.entry(usize::try_from(n).unwrap_or_default()).or_insert((ProspectId(id), key));
     }
     Ok(known)
+}
+
+/// Who of `people` is on the list: position -> why. A workspace without a list is not looked through.
+async fn suppressed(
+    tx: &mut sqlx::Transaction<'_, sqlx::Postgres>,
+    workspace: WorkspaceId,
+    people: &[New],
+) -> Result<HashMap<usize, Suppressed>, Error> {
+    let positions: Vec<i32> = (0..people.len()).map(|n| i32::try_from(n).unwrap_or(i32::MAX)).collect();
+    let column = |of: fn(&New) -> Option<&str>| people.iter().map(of).collect::<Vec<_>>();
+    let rows: Vec<(i32, String, String)> = sqlx::query_as(SUPPRESSED)
+        .bind(workspace.0)
+        .bind(positions)
+        .bind(column(|p| p.email.as_deref()))
+        .bind(column(|p| p.linkedin_url.as_deref()))
+        .bind(column(|p| p.phone.as_deref()))
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(failed("prospect: suppressed"))?;
+    let mut found = HashMap::new();
+    for (n, kind, reason) in rows {
+        let n = usize::try_from(n).unwrap_or_default();
+        let key = match Kind::parse(&kind) {
+            Some(Kind::Domain) => "domain",
+            Some(Kind::Profile) => "linkedin_url",
+            Some(Kind::Phone) => "phone",
+            Some(Kind::Address) | None => "email",
+        };
+        let elsewhere = people.get(n).is_some_and(|p| p.linkedin_url.is_some() || p.phone.is_some());
+        if Reason::parse(&reason).is_none_or(Reason::holds_everywhere) || !elsewhere {
+            found.entry(n).or_insert(Suppressed { key, reason });
+        }
+    }
+    Ok(found)
 }
 
 /// The arrays of the two inserts.
@@ -271,6 +332,12 @@ impl<'a> Columns<'a> {
             .map_err(failed("prospect: insert"))?;
         Ok(())
     }
+}
+
+/// As many UUIDv7 at `now`, in order.
+pub(super) fn ordered_ids(n: usize, now: Timestamp) -> Vec<Uuid> {
+    let context = uuid::ContextV7::new();
+    (0..n).map(|_| ordered_id(&context, now)).collect()
 }
 
 /// A UUIDv7 at `now` that sorts after the ones the same context made before.

@@ -105,6 +105,11 @@ impl Client {
         self.send(self.http.post(self.url(path)).json(body).timeout(REQUEST_MAX)).await
     }
 
+    /// Deletes something.
+    pub(super) async fn delete(&self, path: &str) -> Result<Answer, Error> {
+        self.send(self.http.delete(self.url(path)).timeout(REQUEST_MAX)).await
+    }
+
     /// Posts CSV. Waits and tries again while the server says that it is busy (503 with `Retry-After`): the server takes
     /// nobody in twice. `waits` is told each wait.
     pub(super) async fn upload(&self, path: &str, csv: Vec<u8>, waits: impl Fn(Duration)) -> Result<Answer, Error> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::execution::WaitTrigger;
 use super::send::Action;
+use super::template;
 use super::window::Window;
 
 mod check;
@@ -97,6 +98,16 @@ pub struct Step {
     pub wait_for: Option<WaitFor>,
     /// What must be true when the step is due; otherwise it is passed over.
     pub requires: Requires,
+}
+
+impl Step {
+    /// Whether one of its texts uses a variable, with or without a default.
+    pub fn writes(&self, variable: &str) -> bool {
+        [&self.subject, &self.message].into_iter().flatten().any(|text| {
+            // A text that does not compile was refused when the flow was saved.
+            template::check(text).is_ok_and(|found| found.iter().any(|v| v.name == variable))
+        })
+    }
 }
 
 /// Conditions of a step.

@@ -31,8 +31,19 @@ pub(super) const FACTS_LATER: &[&str] =
 /// What `requires` can ask for.
 pub(super) const FACTS: &[&str] = &["connected"];
 /// Variables that every prospect has, if not always with a value.
-pub(super) const VARIABLES: &[&str] =
-    &["first_name", "last_name", "name", "email", "phone", "company_name", "company", "title", "linkedin_url", "data"];
+pub(super) const VARIABLES: &[&str] = &[
+    "first_name",
+    "last_name",
+    "name",
+    "email",
+    "phone",
+    "company_name",
+    "company",
+    "title",
+    "linkedin_url",
+    "data",
+    "unsubscribe_url",
+];
 
 /// The message for a word that is known and not built.
 pub(super) fn not_built(word: &str) -> String {

@@ -10,7 +10,7 @@
 use super::execution::{BounceStatus, ConnectionStatus, Execution, ExitReason, Status, WaitTrigger};
 use super::flow::Flow;
 use super::id::SendId;
-use super::send::{FailureClass, SendIntent, SendStatus};
+use super::send::{FailureClass, SendIntent, SendOutcome, SendStatus};
 use super::time::Timestamp;
 use super::trigger::Trigger;
 
@@ -154,6 +154,15 @@ fn decide<'f>(execution: &Execution, flow: &'f Flow, trigger: &Trigger, now: Tim
         Trigger::Unsubscribe => {
             m.unless_final()?;
             m.complete(ExitReason::Unsubscribed);
+        }
+        // Before anybody was called: what was decided to be sent is taken back.
+        Trigger::Suppressed { .. } => {
+            m.unless_final()?;
+            m.complete(ExitReason::Suppressed);
+        }
+        Trigger::SendResolved { send, sent, .. } => {
+            let outcome = if *sent { SendOutcome::Sent } else { SendOutcome::NotSent };
+            outcome::finish(&mut m, *send, &outcome)?;
         }
         Trigger::Pause => {
             m.unless_final()?;

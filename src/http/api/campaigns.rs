@@ -21,6 +21,7 @@ use super::{Made, name};
 use crate::domain::account::Channel;
 use crate::domain::flow::{self, Flow};
 use crate::domain::id::{CampaignId, WorkspaceId};
+use crate::domain::template;
 use crate::store::campaign::{self, Campaign, Listed, Status};
 use crate::store::{Pool, account};
 
@@ -251,7 +252,7 @@ pub(crate) async fn find(pool: &Pool, workspace: WorkspaceId, id: CampaignId) ->
 /// Starts a campaign. Refused with `no_account` while a channel of its flow has no account.
 #[utoipa::path(post, path = "/v1/campaigns/{id}/start", tag = "campaigns", params(("id" = Uuid, Path)), responses(
     (status = 200, body = CampaignStatus), (status = 404, body = Document),
-    (status = 409, description = "`invalid_status` or `no_account` (with `channels`)", body = Document),
+    (status = 409, description = "`invalid_status`, `no_account` (with `channels`) or `no_public_url`", body = Document),
     (status = 422, description = "`invalid_flow`", body = Document)))]
 pub(crate) async fn start(
     State(shared): State<Arc<Shared>>,
@@ -272,6 +273,15 @@ pub(crate) async fn start(
                 missing.join(", ")
             );
             return Err(Problem::conflict("no_account", detail).with("channels", missing));
+        }
+        let links = flow.steps.iter().find(|s| s.writes(template::UNSUBSCRIBE_URL));
+        if let Some(step) = links.filter(|_| !shared.app.runtime.has_links()) {
+            let detail = format!(
+                "step `{}` writes {{{{ {} }}}}, and this server does not know where people reach it; set http.public_url",
+                step.id,
+                template::UNSUBSCRIBE_URL
+            );
+            return Err(Problem::conflict("no_public_url", detail));
         }
     }
     switch(&shared, workspace, id, Status::Draft, Status::Active).await

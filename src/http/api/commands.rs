@@ -18,7 +18,7 @@ use crate::domain::id::{CampaignId, WorkspaceId};
 use crate::domain::trigger::Trigger;
 use crate::runtime::Delivery;
 use crate::store::prospect::Execution;
-use crate::store::{Pool, campaign};
+use crate::store::{Pool, campaign, suppression};
 
 /// A command that was carried out; durable.
 #[derive(Debug, Serialize, ToSchema)]
@@ -114,7 +114,7 @@ pub(crate) async fn stop(
 #[utoipa::path(post, path = "/v1/prospects/{id}/restart", tag = "prospects", params(("id" = Uuid, Path)),
     request_body = Restart, responses(
     (status = 200, body = Applied), (status = 404, body = Document),
-    (status = 409, description = "`rejected`, with `reason`", body = Document),
+    (status = 409, description = "`rejected`, with `reason`; `suppressed`: the person is not written to any more", body = Document),
     (status = 422, description = "`invalid_fields`: no such step", body = Document), (status = 503, body = Document)))]
 pub(crate) async fn restart(
     State(shared): State<Arc<Shared>>,
@@ -135,6 +135,18 @@ pub(crate) async fn restart(
         })?,
         _ => return Err(wrong("step", "give either step (a position) or step_id".to_owned())),
     };
+    if let Some(entry) = suppression::of_execution(pool, execution.execution_id()).await?.first() {
+        let detail = format!(
+            "this person is not written to any more ({}, since {}); if they have agreed to be written to again, take the entry \
+             off the list first: DELETE /v1/suppressions/{}",
+            entry.reason.replace('_', " "),
+            entry.created_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            entry.id
+        );
+        return Err(Problem::conflict("suppressed", detail)
+            .with("reason", entry.reason.as_str())
+            .with("suppression_id", entry.id.to_string()));
+    }
     command(&shared, &execution, Trigger::Restart { step }).await
 }
 

@@ -23,13 +23,16 @@ use crate::domain::id::CampaignId;
 use crate::store::campaign::Campaign;
 use crate::store::prospect::{self, New, Taken};
 
-/// What became of an upload. Every row is in `accepted`, `duplicates` or `rejected`.
+/// What became of an upload. Every row is in `accepted`, `duplicates`, `suppressed` or `rejected`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ImportReport {
     /// Rows that are prospects of the campaign now.
     accepted: usize,
     /// Rows that are somebody already there, or earlier in the upload.
     duplicates: Vec<DuplicateRow>,
+    /// Rows that were not taken because the person is on the list of those who are not written to: by address, domain, profile
+    /// or phone. An address that only bounced keeps nobody out who can be reached in another way.
+    suppressed: Vec<SuppressedRow>,
     /// Rows that were not taken, each with its place and reason.
     rejected: Vec<RejectedRow>,
     /// What the campaign's flow will miss.
@@ -37,6 +40,17 @@ pub(crate) struct ImportReport {
     /// The ids of the new prospects, in the order of the upload; only with `return_ids=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     prospect_ids: Option<Vec<Uuid>>,
+}
+
+/// A row whose person is not written to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct SuppressedRow {
+    /// As in `rejected`.
+    line: u64,
+    /// What is on the list: `email`, `domain`, `linkedin_url` or `phone`.
+    key: &'static str,
+    /// Why: `unsubscribed`, `hard_bounce`, `complaint` or `manual`.
+    reason: String,
 }
 
 /// How to answer.
@@ -95,6 +109,7 @@ pub(crate) async fn import(
     };
     let mut ids = Vec::new();
     let mut joined = Vec::new();
+    let mut suppressed = Vec::new();
     for ((line, person), taken) in lines.into_iter().zip(&people).zip(taken) {
         match taken {
             Taken::New(id) => {
@@ -102,6 +117,7 @@ pub(crate) async fn import(
                 joined.push(person);
             }
             Taken::Known { prospect, key } => duplicates.push(DuplicateRow { line, of: prospect.to_string(), key }),
+            Taken::Suppressed(why) => suppressed.push(SuppressedRow { line, key: why.key, reason: why.reason }),
         }
     }
     duplicates.sort_by_key(|d| d.line);
@@ -109,12 +125,14 @@ pub(crate) async fn import(
         shared.app.runtime.arrivals();
     }
     tracing::info!(
-        campaign.id = %id, accepted = ids.len(), duplicates = duplicates.len(), rejected = rejected.len(), "prospects imported"
+        campaign.id = %id, accepted = ids.len(), duplicates = duplicates.len(), suppressed = suppressed.len(),
+        rejected = rejected.len(), "prospects imported"
     );
     let status = if ids.is_empty() { StatusCode::OK } else { StatusCode::CREATED };
     let report = ImportReport {
         accepted: ids.len(),
         duplicates,
+        suppressed,
         rejected,
         warnings: warnings(&campaign, &joined),
         prospect_ids: options.return_ids.then_some(ids),
@@ -144,7 +162,7 @@ fn warnings(campaign: &Campaign, joined: &[&New]) -> Vec<String> {
         .collect()
 }
 
-fn refused(error: &Unreadable) -> Problem {
+pub(crate) fn refused(error: &Unreadable) -> Problem {
     let detail = error.to_string();
     let unprocessable = |code| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail.clone());
     match error {

@@ -6,6 +6,8 @@ pub(crate) mod commands;
 pub(crate) mod hooks;
 pub(crate) mod import;
 pub(crate) mod prospects;
+pub(crate) mod sends;
+pub(crate) mod suppressions;
 pub(crate) mod triggers;
 pub(crate) mod waiting;
 

@@ -23,6 +23,7 @@ use crate::domain::id::{InboxId, WorkspaceId};
 use crate::domain::trigger::Trigger;
 use crate::runtime::{DeliverError, Delivery};
 use crate::store::inbox::{self, InboxStatus, Mark, NewInbox, Stored};
+use crate::store::suppression;
 
 /// How long an answer waits for what became of a fact. It is durable then, and is applied however long that takes.
 const APPLY_WAIT: Duration = Duration::from_secs(5);
@@ -100,6 +101,9 @@ pub(crate) async fn create(
     }
 
     // From here on the fact is durable. What cannot be done now is done from the inbox.
+    if let Some(reason) = trigger.suppresses() {
+        suppression::add_people(pool, &[execution], reason, now).await?;
+    }
     let delivery = shared.app.runtime.deliver(execution, trigger);
     let outcome = match tokio::time::timeout(APPLY_WAIT, delivery).await {
         Ok(Ok(outcome)) => outcome,

@@ -33,7 +33,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Upload, Unreadable> {
     let mut upload = Upload::default();
     let mut record = StringRecord::new();
     let mut rows = 0;
-    let mut lines = Lines { text: text.as_bytes(), at: 0, line: 1 };
+    let mut lines = Lines::new(text.as_bytes());
     while reader.read_record(&mut record).map_err(|e| unreadable(&e))? {
         // A line of separators only: spreadsheets leave them at the end.
         if record.iter().all(|value| value.trim().is_empty()) {
@@ -54,16 +54,20 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Upload, Unreadable> {
 }
 
 /// Counts lines as an editor does. The reader's own count lags behind after empty lines and with `\r\n`.
-struct Lines<'a> {
+pub(super) struct Lines<'a> {
     text: &'a [u8],
     at: usize,
     line: u64,
 }
 
-impl Lines<'_> {
+impl<'a> Lines<'a> {
+    pub(super) const fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0, line: 1 }
+    }
+
     /// The line of the record that the reader began at this byte, which may still be the end of the line before. Bytes must
     /// not go down from call to call.
-    fn of(&mut self, byte: u64) -> u64 {
+    pub(super) fn of(&mut self, byte: u64) -> u64 {
         let mut start = usize::try_from(byte).unwrap_or(usize::MAX).min(self.text.len());
         while matches!(self.text.get(start), Some(b'\r' | b'\n')) {
             start += 1;
@@ -80,7 +84,7 @@ impl Lines<'_> {
 }
 
 /// The text behind the byte order mark.
-fn text(bytes: &[u8]) -> Result<&str, Unreadable> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str, Unreadable> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(bytes).map_err(|e| {
         let before = &bytes[..e.valid_up_to()];

@@ -14,6 +14,7 @@ pub(crate) mod columns;
 pub(crate) mod csv;
 pub(crate) mod field;
 pub(crate) mod json;
+pub(crate) mod suppressions;
 
 /// Rows in one upload.
 pub(crate) const ROWS_MAX: usize = 10_000;
@@ -31,7 +32,7 @@ pub(crate) struct RejectedRow {
 }
 
 impl RejectedRow {
-    fn new(line: u64, column: Option<&str>, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(line: u64, column: Option<&str>, reason: impl Into<String>) -> Self {
         Self { line, column: column.map(str::to_owned), reason: reason.into() }
     }
 }

@@ -10,6 +10,7 @@ use crate::domain::account::{Channel, ChannelAccounts};
 use crate::domain::execution::{BounceStatus, ConnectionStatus, EmailState, LinkedinState, WhatsappState};
 use crate::domain::id::AccountId;
 use crate::domain::send::{FailureClass, SendOutcome};
+use crate::domain::suppression::Reason;
 use crate::domain::trigger::Trigger;
 
 /// Instants that Postgres and RFC 3339 both hold: 1970 to 2100.
@@ -134,6 +135,12 @@ fn any_trigger() -> impl Strategy<Value = Trigger> {
         one(BounceStatus::ALL).prop_map(|status| Trigger::Bounce { status }),
         any::<u32>().prop_map(|step| Trigger::Restart { step }),
         text().prop_map(|input| Trigger::Quarantine { input }),
+        one(Reason::ALL).prop_map(|reason| Trigger::Suppressed { reason }),
+        (id(), any::<bool>(), text()).prop_map(|(send, sent, by)| Trigger::SendResolved {
+            send: SendId(send),
+            sent,
+            by
+        }),
         (id(), outcome()).prop_map(|(send, outcome)| Trigger::SendFinished { send: SendId(send), outcome }),
     ]
 }

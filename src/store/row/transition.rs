@@ -7,6 +7,7 @@ use super::state::Object;
 use crate::domain::account::Channel;
 use crate::domain::execution::BounceStatus;
 use crate::domain::send::{FailureClass, Receipt, SendOutcome};
+use crate::domain::suppression::Reason;
 use crate::domain::trigger::Trigger;
 use crate::store::clean;
 
@@ -24,6 +25,11 @@ pub fn trigger_detail(trigger: &Trigger) -> Option<Value> {
         | Trigger::Stop => None,
         Trigger::Reply { channel } => Some(json!({ "channel": channel.as_str() })),
         Trigger::Bounce { status } => Some(json!({ "status": status.as_str() })),
+        Trigger::Suppressed { reason } => Some(json!({ "reason": reason.as_str() })),
+        Trigger::SendResolved { send, sent, by } => {
+            let outcome = if *sent { SendOutcome::Sent } else { SendOutcome::NotSent };
+            Some(json!({ "send": send.to_string(), "outcome": outcome.as_str(), "by": clean(by) }))
+        }
         Trigger::Restart { step } => Some(json!({ "step": step })),
         Trigger::Quarantine { input } => Some(json!({ "input": clean(input) })),
         Trigger::SendFinished { send, outcome } => {
@@ -64,6 +70,18 @@ pub fn trigger(name: &str, detail: Option<&Value>) -> Result<Trigger, String> {
         "stop" => Trigger::Stop,
         "reply" => Trigger::Reply { channel: Channel::parse(need("channel")?).ok_or_else(|| o.wrong("channel"))? },
         "bounce" => Trigger::Bounce { status: BounceStatus::parse(need("status")?).ok_or_else(|| o.wrong("status"))? },
+        "suppressed" => {
+            Trigger::Suppressed { reason: Reason::parse(need("reason")?).ok_or_else(|| o.wrong("reason"))? }
+        }
+        "send_resolved" => Trigger::SendResolved {
+            send: need("send")?.parse().map_err(|_| o.wrong("send"))?,
+            sent: match need("outcome")? {
+                "sent" => true,
+                "not_sent" => false,
+                _ => return Err(o.wrong("outcome")),
+            },
+            by: need("by")?.to_owned(),
+        },
         "restart" => Trigger::Restart { step: o.count("step")? },
         "quarantine" => Trigger::Quarantine { input: need("input")?.to_owned() },
         "send_finished" => Trigger::SendFinished {

@@ -11,6 +11,7 @@ use crate::domain::id::{SendId, WorkspaceId};
 mod account;
 mod claim;
 mod load;
+pub mod review;
 mod settle;
 
 pub use account::{halt_account, reopen_stale_gates, resume_account};

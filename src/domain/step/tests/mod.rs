@@ -10,6 +10,7 @@ use crate::domain::flow::{CHECK_EVERY_DEFAULT, Flow, MAX_CHECKS_DEFAULT, OnTimeo
 use crate::domain::id::{CampaignId, ExecutionId, ProspectId, SendId, WorkspaceId};
 use crate::domain::retry;
 use crate::domain::send::{Action, FailureClass, SendIntent, SendOutcome, SendStatus};
+use crate::domain::suppression::Reason;
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
 

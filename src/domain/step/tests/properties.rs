@@ -115,7 +115,12 @@ fn other_triggers() -> impl Strategy<Value = Trigger> {
         4 => select(vec![Trigger::Pause, Trigger::Resume, Trigger::Resume]),
         2 => Just(Trigger::Skip),
         2 => (0..8_u32).prop_map(|step| Trigger::Restart { step }),
-        1 => select(vec![Trigger::Stop, Trigger::Unsubscribe, Trigger::Quarantine { input: "a panic".to_owned() }]),
+        1 => select(vec![
+            Trigger::Stop,
+            Trigger::Unsubscribe,
+            Trigger::Suppressed { reason: Reason::Complaint },
+            Trigger::Quarantine { input: "a panic".to_owned() },
+        ]),
     ]
 }
 

@@ -103,7 +103,10 @@ fn following(trigger: &Trigger, open: SendId) -> Option<Trigger> {
             BounceStatus::Hard => Trigger::Bounce { status: BounceStatus::Soft },
             BounceStatus::Soft => Trigger::Unsubscribe,
         }),
-        Trigger::Unsubscribe => Some(finished_of_another_send()),
+        Trigger::Unsubscribe => Some(Trigger::Suppressed { reason: Reason::Manual }),
+        Trigger::Suppressed { .. } => Some(resolved(open, true)),
+        Trigger::SendResolved { sent: true, .. } => Some(resolved(open, false)),
+        Trigger::SendResolved { sent: false, .. } => Some(finished_of_another_send()),
         Trigger::SendFinished { send, .. } if *send != open => finished(SendOutcome::Sent),
         Trigger::SendFinished { outcome, .. } => match outcome {
             SendOutcome::Sent => finished(failed(FailureClass::ALL[0])),
@@ -122,6 +125,10 @@ fn following(trigger: &Trigger, open: SendId) -> Option<Trigger> {
         Trigger::Stop => Some(Trigger::Quarantine { input: "reply: a panic".to_owned() }),
         Trigger::Quarantine { .. } => None,
     }
+}
+
+fn resolved(send: SendId, sent: bool) -> Trigger {
+    Trigger::SendResolved { send, sent, by: "ops".to_owned() }
 }
 
 fn finished_of_another_send() -> Trigger {
@@ -227,6 +234,18 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
             Executing | PausedExecuting => "completed(unsubscribed)@4 +cancel",
             Completed | CompletedEarly | Failed => "already_final",
         },
+        Trigger::Suppressed { .. } => match stand {
+            Pending | PendingLater | Waiting | WaitingCheck | WaitingDeadline | PausedPending | PausedWaiting => {
+                "completed(suppressed)@4"
+            }
+            Executing | PausedExecuting => "completed(suppressed)@4 +cancel",
+            Completed | CompletedEarly | Failed => "already_final",
+        },
+        // A person's word about a send counts as what reading back would have found.
+        Trigger::SendResolved { send, sent, .. } => {
+            let outcome = if *sent { SendOutcome::Sent } else { SendOutcome::NotSent };
+            expected(stand, &Trigger::SendFinished { send: *send, outcome }, open)
+        }
         Trigger::SendFinished { send, outcome } => match stand {
             Pending | PendingLater | Waiting | WaitingCheck | WaitingDeadline | Completed | Failed | PausedPending
             | PausedWaiting => "late",

@@ -1,0 +1,67 @@
+//! What a send uses up of its account's budget: asked before the claim, written by it.
+
+use std::time::Duration;
+
+use crate::domain::account::Account;
+use crate::domain::budget::{Decision, History, Kind, QUOTA_REST, Why};
+use crate::domain::send::{Action, FailureClass, SendOutcome};
+use crate::domain::time::Timestamp;
+use crate::provider::SendRequest;
+use crate::store::send::{Dispatch, Spent};
+
+/// What a budget says about a send.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Spend {
+    /// Go on. The claim writes `spent`, if the account has a budget; afterwards the account rests for `gap`.
+    Now { spent: Option<Spent>, gap: Duration },
+    /// The account does nothing at all before that.
+    Closed(Timestamp),
+    /// The account does nothing of this kind before that.
+    Scarce(Timestamp),
+    /// This account never does it.
+    Never(Kind),
+    /// Nobody knows what the account has done: nothing may be sent.
+    Unreadable(String),
+}
+
+/// The kind of a send, by what it turned out to be.
+pub(super) fn kind_of(action: Action, body: Option<&str>, knows_chat: bool) -> Option<Kind> {
+    Kind::of(action, body.is_some_and(|text| !text.is_empty()), !knows_chat)
+}
+
+/// Asks the account's budget.
+pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, now: Timestamp) -> Spend {
+    let free = Spend::Now { spent: None, gap: Duration::ZERO };
+    let Some(budget) = &account.budget else { return free };
+    let knows_chat = request.recipient.chat_id.is_some();
+    let Some(kind) = kind_of(request.action, request.body.as_deref(), knows_chat) else { return free };
+    let Some(gate) = &row.gate else { return Spend::Unreadable("the account has no gate".to_owned()) };
+    let mut history = match History::of_gate(gate.history.as_ref(), gate.rests.as_ref()) {
+        Ok(history) => history,
+        Err(why) => return Spend::Unreadable(why),
+    };
+    match budget.decide(&history, kind, (account.id, account.since), request.send, now) {
+        Decision::Allowed { next_gap } => {
+            history.note(kind, now);
+            Spend::Now { spent: Some(Spent { used: gate.used, history: history.to_json() }), gap: next_gap }
+        }
+        Decision::Wait { until, why: Why::Closed } => Spend::Closed(until),
+        Decision::Wait { until, why: Why::Resting | Why::DayFull { .. } | Why::WeekFull { .. } } => Spend::Scarce(until),
+        Decision::Never { kind } => Spend::Never(kind),
+    }
+}
+
+/// What rests after an outcome: the provider has said that a quota is used up. `None` also for an account without a budget,
+/// which rests as a whole, and for one that was too fast.
+pub(super) fn brake_after(
+    account: &Account,
+    request: &SendRequest,
+    outcome: &SendOutcome,
+    throttled: bool,
+    now: Timestamp,
+) -> Option<(Kind, Timestamp)> {
+    account.budget.as_ref()?;
+    let SendOutcome::Failed { class: FailureClass::AccountQuota, .. } = outcome else { return None };
+    let kind = kind_of(request.action, request.body.as_deref(), request.recipient.chat_id.is_some())?;
+    (!throttled).then_some((kind, now + QUOTA_REST))
+}
