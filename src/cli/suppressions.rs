@@ -123,9 +123,7 @@ impl Command {
                 let filter: Vec<(&str, &str)> = given.iter().filter_map(|(k, v)| Some((*k, v.as_deref()?))).collect();
                 list(&remote.client()?, &filter, limit, json).await
             }
-            Self::Remove { what, kind, json, remote } => {
-                remove(&remote.client()?, &what, kind.as_deref(), json).await
-            }
+            Self::Remove { what, kind, json, remote } => remove(&remote.client()?, &what, kind.as_deref(), json).await,
             Self::Import { file, json, remote } => import(&remote.client()?, &file, json).await,
         }
     }

@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn only_the_right_secret_matches() {
         let key = Key::generate();
-        let stored = Stored { workspace_id: Uuid::nil(), secret_sha256: digest(&key.secret).to_vec(), name: String::new() };
+        let stored =
+            Stored { workspace_id: Uuid::nil(), secret_sha256: digest(&key.secret).to_vec(), name: String::new() };
         assert!(key.matches(&stored));
         assert!(!Key { secret: random_secret(), ..key }.matches(&stored));
     }

@@ -6,7 +6,8 @@ use super::{Error, Pool, failed};
 use crate::domain::link::{LinkSecret, SECRET_BYTES};
 use crate::domain::time::Timestamp;
 
-const MAKE: &str = "INSERT INTO link_secrets (name, secret, created_at) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
+const MAKE: &str =
+    "INSERT INTO link_secrets (name, secret, created_at) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
 
 const READ: &str = "SELECT secret, created_at FROM link_secrets WHERE name = $1";
 
@@ -20,11 +21,8 @@ const UNSUBSCRIBE: &str = "unsubscribe";
 /// The database's; [`Error::Decode`] when somebody has put something else in its place.
 pub async fn unsubscribe(pool: &Pool, now: Timestamp) -> Result<LinkSecret, Error> {
     let what = failed("link secret");
-    let wrong = || Error::Decode {
-        what: "link secret",
-        id: UNSUBSCRIBE.to_owned(),
-        reason: "it is too short".to_owned(),
-    };
+    let wrong =
+        || Error::Decode { what: "link secret", id: UNSUBSCRIBE.to_owned(), reason: "it is too short".to_owned() };
     let read = async || {
         let row: Option<(Vec<u8>, DateTime<Utc>)> =
             sqlx::query_as(READ).bind(UNSUBSCRIBE).fetch_optional(pool).await.map_err(&what)?;

@@ -168,12 +168,8 @@ pub async fn find(pool: &Pool, workspace: WorkspaceId, keys: &[Key]) -> Result<V
 /// # Errors
 /// The database's.
 pub async fn remove(pool: &Pool, workspace: WorkspaceId, id: Uuid) -> Result<bool, Error> {
-    let done = sqlx::query(REMOVE)
-        .bind(workspace.0)
-        .bind(id)
-        .execute(pool)
-        .await
-        .map_err(failed("suppressions: remove"))?;
+    let done =
+        sqlx::query(REMOVE).bind(workspace.0).bind(id).execute(pool).await.map_err(failed("suppressions: remove"))?;
     Ok(done.rows_affected() > 0)
 }
 
@@ -269,7 +265,8 @@ mod tests {
         let row = json!({"email": " Ada@Example.org", "linkedin_url": null, "phone": "+49 30 1"});
         let found: Vec<_> = keys(&row).map(|k| (k.kind(), k.value().to_owned())).collect();
         assert_eq!(found, [(Kind::Address, "ada@example.org".to_owned()), (Kind::Phone, "49301".to_owned())]);
-        let handed = json!({"linkedin": "https://www.linkedin.com/in/Ada", "recipient_id": "ACoAAAbCdEfGhIjKl", "email": ""});
+        let handed =
+            json!({"linkedin": "https://www.linkedin.com/in/Ada", "recipient_id": "ACoAAAbCdEfGhIjKl", "email": ""});
         let found: Vec<_> = keys_of_recipient(&handed).map(|k| k.value().to_owned()).collect();
         assert_eq!(found, ["ada", "ACoAAAbCdEfGhIjKl"]);
         assert_eq!(keys_of_recipient(&json!({"recipient_id": "4930@s.whatsapp.net"})).count(), 0);

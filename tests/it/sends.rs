@@ -86,13 +86,19 @@ async fn a_parked_send_says_why_what_was_tried_and_where_to_look() {
     let told = &all[0]["unknown"];
     assert_eq!(told["parked"], true);
     assert!(told["why"].as_str().unwrap().contains("the provider was called at"), "{told}");
-    assert!(told["tried"].as_str().unwrap().starts_with("looked for it at the provider 30 times, given up at"), "{told}");
+    assert!(
+        told["tried"].as_str().unwrap().starts_with("looked for it at the provider 30 times, given up at"),
+        "{told}"
+    );
     assert!(told["look_at"].as_str().unwrap().starts_with("the sent mails of"), "{told}");
     let (_, first) = desk.call("GET", "/v1/sends?limit=2", Value::Null).await;
     let next = format!("/v1/sends?limit=2&cursor={}", first["next_cursor"].as_str().unwrap());
     let (_, second) = desk.call("GET", &next, Value::Null).await;
     assert_eq!(second["next_cursor"], Value::Null);
-    assert_eq!([&first["sends"][0], &first["sends"][1], &second["sends"][0]].map(|s| &s["id"]), [0, 1, 2].map(|n| &all[n]["id"]));
+    assert_eq!(
+        [&first["sends"][0], &first["sends"][1], &second["sends"][0]].map(|s| &s["id"]),
+        [0, 1, 2].map(|n| &all[n]["id"])
+    );
     let account = all[0]["account_id"].as_str().unwrap();
     let campaign = all[0]["campaign_id"].as_str().unwrap();
     let nobody = "00000000-0000-0000-0000-000000000001";

@@ -184,7 +184,9 @@ async fn asked(api: &Api, channel: &str, recipient: Value) -> Vec<String> {
 #[tokio::test]
 async fn a_claim_is_told_by_any_address_in_any_spelling_and_by_no_other() {
     let api = Api::new().await;
-    for value in ["ada@example.org", "@competitor.example", "linkedin.com/in/Ada-L", "ACoAAAbCdEfGhIjKl", "+49 30 123456"] {
+    for value in
+        ["ada@example.org", "@competitor.example", "linkedin.com/in/Ada-L", "ACoAAAbCdEfGhIjKl", "+49 30 123456"]
+    {
         add(&api, value).await;
     }
     api.post("/v1/suppressions", json!({"value": "gone@example.org", "reason": "hard_bounce"})).await.ok(201);
@@ -284,7 +286,8 @@ async fn people_who_said_so_before_there_was_a_list_are_on_it_after_the_migratio
         format!("UPDATE campaign_prospect_execution_state SET exit_reason = '{reason}' WHERE prospect_id = '{id}';")
     };
     // As it was one migration ago.
-    let before = "DROP FUNCTION campaignd_suppressed; DROP FUNCTION campaignd_suppression_value; DROP INDEX sends_parked;
+    let before =
+        "DROP FUNCTION campaignd_suppressed; DROP FUNCTION campaignd_suppression_value; DROP INDEX sends_parked;
         DROP TABLE suppressions, link_secrets; DELETE FROM campaignd_migrations WHERE version = 5;";
     let script = [before, &ended(0, "unsubscribed"), &ended(1, "bounced"), &ended(2, "replied")].concat();
     api.db.script(script).await.unwrap();

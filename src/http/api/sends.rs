@@ -81,7 +81,8 @@ pub(crate) async fn list(
     Query(query): Query<ListSends>,
 ) -> Result<Json<SendPage>> {
     let limit = limit(query.limit)?;
-    let status = query.status.as_deref().map(|s| SendStatus::parse(s).ok_or_else(|| unknown_status(s, SendStatus::ALL)));
+    let status =
+        query.status.as_deref().map(|s| SendStatus::parse(s).ok_or_else(|| unknown_status(s, SendStatus::ALL)));
     let before = query.cursor.as_deref().map(|c| parse_cursor(c).ok_or_else(invalid_cursor)).transpose()?;
     let filter = Filter {
         status: status.transpose()?,

@@ -51,7 +51,8 @@ pub(crate) fn json(bytes: &[u8]) -> Result<List, Unreadable> {
 }
 
 fn shape() -> Unreadable {
-    let text = "expected an entry such as {\"value\": \"ada@example.org\"}, an array of them, or {\"suppressions\": [...]}";
+    let text =
+        "expected an entry such as {\"value\": \"ada@example.org\"}, an array of them, or {\"suppressions\": [...]}";
     Unreadable::Json(text.to_owned(), 1, 1)
 }
 
@@ -115,7 +116,9 @@ pub(crate) fn csv(bytes: &[u8]) -> Result<List, Unreadable> {
                 continue;
             }
             if record.get(0).is_none_or(|value| Key::parse(None, value).is_err()) {
-                return Err(Unreadable::NoContactColumn { found: record.iter().take(20).collect::<Vec<_>>().join(", ") });
+                return Err(Unreadable::NoContactColumn {
+                    found: record.iter().take(20).collect::<Vec<_>>().join(", "),
+                });
             }
             targets = Some((StringRecord::from(vec!["value"]), vec![Target::Value(None)]));
             rows += 1;
@@ -168,9 +171,8 @@ fn entry(
 ) -> Result<(Key, Reason), RejectedRow> {
     let names = |all: Vec<&str>| format!("is one of {}", all.join(", "));
     let kind = kind.map(|name| {
-        Kind::parse(name).ok_or_else(|| {
-            RejectedRow::new(line, Some("kind"), names(Kind::ALL.iter().map(|k| k.as_str()).collect()))
-        })
+        Kind::parse(name)
+            .ok_or_else(|| RejectedRow::new(line, Some("kind"), names(Kind::ALL.iter().map(|k| k.as_str()).collect())))
     });
     let reason = reason.map_or(Ok(Reason::Manual), |name| {
         Reason::parse(name).ok_or_else(|| {
@@ -231,7 +233,9 @@ mod tests {
 
     #[test]
     fn csv_is_read_with_columns_of_every_name_and_without_any() {
-        let list = csv(b"E-Mail;Company;LinkedIn URL;Reason\na@b.co;Acme;linkedin.com/in/Ada;complaint\n;x;;\nnobody;;;\n").unwrap();
+        let list =
+            csv(b"E-Mail;Company;LinkedIn URL;Reason\na@b.co;Acme;linkedin.com/in/Ada;complaint\n;x;;\nnobody;;;\n")
+                .unwrap();
         assert_eq!(values(&list), [("address", "a@b.co", "complaint"), ("profile", "ada", "complaint")]);
         assert_eq!(bad(&list), [(4, Some("E-Mail"))]);
         let list = csv(b"value,kind\nada-l,profile\nexample.org,\n\nada-l,\n").unwrap();

@@ -136,7 +136,11 @@ fn any_trigger() -> impl Strategy<Value = Trigger> {
         any::<u32>().prop_map(|step| Trigger::Restart { step }),
         text().prop_map(|input| Trigger::Quarantine { input }),
         one(Reason::ALL).prop_map(|reason| Trigger::Suppressed { reason }),
-        (id(), any::<bool>(), text()).prop_map(|(send, sent, by)| Trigger::SendResolved { send: SendId(send), sent, by }),
+        (id(), any::<bool>(), text()).prop_map(|(send, sent, by)| Trigger::SendResolved {
+            send: SendId(send),
+            sent,
+            by
+        }),
         (id(), outcome()).prop_map(|(send, outcome)| Trigger::SendFinished { send: SendId(send), outcome }),
     ]
 }

@@ -70,7 +70,9 @@ pub fn trigger(name: &str, detail: Option<&Value>) -> Result<Trigger, String> {
         "stop" => Trigger::Stop,
         "reply" => Trigger::Reply { channel: Channel::parse(need("channel")?).ok_or_else(|| o.wrong("channel"))? },
         "bounce" => Trigger::Bounce { status: BounceStatus::parse(need("status")?).ok_or_else(|| o.wrong("status"))? },
-        "suppressed" => Trigger::Suppressed { reason: Reason::parse(need("reason")?).ok_or_else(|| o.wrong("reason"))? },
+        "suppressed" => {
+            Trigger::Suppressed { reason: Reason::parse(need("reason")?).ok_or_else(|| o.wrong("reason"))? }
+        }
         "send_resolved" => Trigger::SendResolved {
             send: need("send")?.parse().map_err(|_| o.wrong("send"))?,
             sent: match need("outcome")? {
