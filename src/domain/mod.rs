@@ -5,11 +5,13 @@
 
 pub mod account;
 pub mod address;
+pub mod budget;
 pub mod duration;
 pub mod execution;
 pub mod flow;
 pub mod id;
 pub mod link;
+pub mod preview;
 pub mod retry;
 pub mod send;
 pub mod step;

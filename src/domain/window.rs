@@ -26,6 +26,8 @@ pub struct Window {
     pub from_minute: u16,
     /// Minute of the local day at which it closes, `1..=1440`; after `from_minute`.
     pub to_minute: u16,
+    /// Local dates on which it does not open, in order.
+    pub holidays: Vec<NaiveDate>,
 }
 
 impl Window {
@@ -37,8 +39,9 @@ impl Window {
             return now;
         }
         let today = utc.with_timezone(&self.zone).date_naive();
-        // A day earlier: clocks that go back over midnight show yesterday again. Two weeks: more than any gap takes away.
-        for offset in 0..=15u64 {
+        // A day earlier: clocks that go back over midnight show yesterday again. Two weeks are more than any gap takes away, and
+        // each holiday takes a week away at most.
+        for offset in 0..=15 + 7 * self.holidays.len() as u64 {
             let Some(date) = today.checked_add_days(Days::new(offset)).and_then(|d| d.checked_sub_days(Days::new(1)))
             else {
                 continue;
@@ -57,7 +60,7 @@ impl Window {
     /// The interval of one local date, `[open, close)`; `None` when it does not open on that date.
     fn interval(&self, date: NaiveDate) -> Option<(Timestamp, Timestamp)> {
         let day = usize::try_from(date.weekday().num_days_from_monday()).ok()?;
-        if !*self.days.get(day)? {
+        if !*self.days.get(day)? || self.holidays.binary_search(&date).is_ok() {
             return None;
         }
         let open = self.instant(local(date, self.from_minute)?, Fold::Earlier)?;
@@ -113,6 +116,9 @@ fn local(date: NaiveDate, minute: u16) -> Option<NaiveDateTime> {
 }
 
 #[cfg(test)]
+mod dst_tests;
+
+#[cfg(test)]
 mod tests {
     use chrono::Timelike;
     use proptest::prelude::*;
@@ -127,7 +133,7 @@ mod tests {
     }
 
     fn window(zone: Tz, days: [bool; 7], from: (u16, u16), to: (u16, u16)) -> Window {
-        Window { zone, days, from_minute: from.0 * 60 + from.1, to_minute: to.0 * 60 + to.1 }
+        Window { zone, days, from_minute: from.0 * 60 + from.1, to_minute: to.0 * 60 + to.1, holidays: Vec::new() }
     }
 
     #[track_caller]
@@ -265,7 +271,7 @@ mod tests {
             from in 0u16..1440, length in 1u16..1440, seconds in 0i64..4_102_444_800, micros in 0i64..1_000_000,
         ) {
             let to = (from + length).min(1440);
-            let w = Window { zone, days, from_minute: from, to_minute: to };
+            let w = Window { zone, days, from_minute: from, to_minute: to, holidays: Vec::new() };
             let now = Timestamp::from_micros(seconds * 1_000_000 + micros);
             let open = w.next_open(now);
             prop_assert!(open >= now);

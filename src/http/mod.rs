@@ -150,6 +150,7 @@ pub fn router(app: App) -> Router {
     // Every route in here needs a key; what needs none stands below, where it can be counted.
     let keyed = Router::new()
         .route("/v1/campaigns", post(campaigns::create).get(campaigns::list))
+        .route("/v1/campaigns/preview", post(campaigns::preview))
         .route("/v1/campaigns/{id}", get(campaigns::show))
         .route("/v1/campaigns/{id}/start", post(campaigns::start))
         .route("/v1/campaigns/{id}/pause", post(campaigns::pause))

@@ -11,7 +11,7 @@ use super::{health, unsubscribe, webhook};
 #[openapi(
     info(title = "campaignd", description = "Runs outreach campaigns: every prospect a supervised actor, every transition durable."),
     paths(
-        campaigns::create, campaigns::list, campaigns::show, campaigns::start, campaigns::pause, campaigns::resume,
+        campaigns::create, campaigns::preview, campaigns::list, campaigns::show, campaigns::start, campaigns::pause, campaigns::resume,
         import::import, prospects::list, prospects::show, prospects::timeline,
         commands::pause, commands::resume, commands::skip, commands::restart, commands::stop,
         triggers::create, sends::list, sends::resolve, suppressions::add, suppressions::list, suppressions::remove, accounts::create, accounts::list, hooks::create, hooks::list, webhook::receive,

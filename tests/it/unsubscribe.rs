@@ -133,7 +133,7 @@ async fn mails_carry_the_persons_link_in_their_text_and_for_their_header() {
     let mut rig = Rig::manual().await;
     rig.account(Channel::Email, "box").await;
     let flow = json!({"schema_version": 1, "steps": [{"id": "mail", "action": "send_email", "subject": "Hi",
-        "message": "Hello {{ name }}\n\nNo more of this: {{ unsubscribe_url }}"}]});
+        "message": "Hello {{ name }}, {{ data.role | default('nobody') }}\n\nNo more of this: {{ unsubscribe_url }}"}]});
     let campaign = rig.campaign(&flow).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&seen);
@@ -143,9 +143,10 @@ async fn mails_carry_the_persons_link_in_their_text_and_for_their_header() {
     });
     let secret = link_secret::unsubscribe(&rig.pool, rig.clock.now()).await.unwrap();
     let links = Links { public_url: "https://go.example".to_owned(), secret: secret.clone() };
+    let people = rig.prospects(campaign, 2).await;
+    rig.db.script("UPDATE campaign_prospects SET data = '{\"role\": \"countess\"}'").await.unwrap();
     rig.start_with(|o| o.links = Some(links)).await;
     assert!(rig.handle().has_links());
-    let people = rig.prospects(campaign, 2).await;
     for person in &people {
         rig.until(*person, "mailed", |e| e.exit_reason == Some(ExitReason::Finished)).await;
     }
@@ -158,6 +159,7 @@ async fn mails_carry_the_persons_link_in_their_text_and_for_their_header() {
     assert_eq!(got, expected);
     for (url, body) in seen.iter() {
         assert!(body.as_ref().unwrap().ends_with(url.as_ref().unwrap()), "{body:?}");
+        assert!(body.as_ref().unwrap().contains(", countess\n"), "what an upload put into data: {body:?}");
     }
 }
 

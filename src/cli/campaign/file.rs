@@ -127,8 +127,11 @@ impl Document {
             }
         }
         match flow::parse(&self.flow) {
-            Ok(flow) if found.is_empty() => Ok(flow),
-            Ok(_) => Err(found),
+            Ok(flow) => {
+                let missing = flow::missing_fields(&flow);
+                found.extend(missing.into_iter().map(|p| Found::new(self.path(&p.path), p.message)));
+                if found.is_empty() { Ok(flow) } else { Err(found) }
+            }
             Err(problems) => {
                 found.extend(problems.into_iter().map(|p| Found::new(self.path(&p.path), p.message)));
                 Err(found)

@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use super::client::{Client, Error, Remote, Wrong};
 use super::output::{Colour, Failure, Paint, clean, fact, print, print_json};
+use crate::domain::flow;
+use crate::domain::preview::{self, Preview};
+use crate::http::import::json::person as person_of;
 
 mod file;
 mod show;
@@ -31,6 +34,22 @@ pub enum Command {
         /// The flow file; `-` is standard input
         file: PathBuf,
         /// Print {"ok": bool, "problems": [{"path", "message"}]}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a flow would write to one person, without a server
+    ///
+    /// Fills in each step's texts and holds their lengths against the limits. The person is a JSON object like a row of an
+    /// upload. The exit code is 1 when there are problems.
+    #[command(after_help = "Example:
+  echo '{\"first_name\": \"Ada\", \"email\": \"ada@example.org\"}' | campaignd campaign preview flow.json --prospect -")]
+    Preview {
+        /// The flow file, or an object with `name` and `flow_settings`; `-` is standard input
+        file: PathBuf,
+        /// The person, as JSON; `-` is standard input
+        #[arg(long, value_name = "FILE")]
+        prospect: PathBuf,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -106,6 +125,7 @@ impl Command {
     pub async fn run(self) -> Result<ExitCode, Failure> {
         match self {
             Self::Check { file, json } => check(&Text::read(&file)?, json),
+            Self::Preview { file, prospect, json } => preview(&Text::read(&file)?, &Text::read(&prospect)?, json),
             Self::Create { file, name, start, json, remote } => {
                 let text = Text::read(&file)?;
                 create(&remote.client()?, &text, name, start, json).await
@@ -132,6 +152,54 @@ fn check(text: &Text, json: bool) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::from(u8::from(!ok)))
+}
+
+fn preview(text: &Text, prospect: &Text, json: bool) -> Result<ExitCode, Failure> {
+    let document = text.parse().map_err(|e| Failure::refused(e.line(&text.name)))?;
+    let flow = flow::parse(&document.flow).map_err(|problems| {
+        let lines = problems.iter().map(|p| Found::new(document.path(&p.path), p.message.as_str()).line(&text.name));
+        Failure::refused(lines.collect::<Vec<_>>().join("\n"))
+    })?;
+    let person = serde_json::from_slice(&prospect.bytes)
+        .map_err(|e| Failure::refused(format!("{}: no JSON: {e}", prospect.name)))?;
+    let person = person_of(person).map_err(|row| {
+        let column = row.column.map_or_else(String::new, |c| format!("{}: ", clean(&c)));
+        Failure::refused(format!("{}: {column}{}", prospect.name, row.reason))
+    })?;
+    let mut made = preview::preview(&flow, &person);
+    made.problems.splice(0..0, flow::missing_fields(&flow));
+    for problem in &mut made.problems {
+        problem.path = document.path(&problem.path);
+    }
+    if json {
+        print_json(&made.to_json())?;
+    } else {
+        print(&shown(&made, &text.name, Paint::stdout()))?;
+    }
+    Ok(ExitCode::from(u8::from(!made.problems.is_empty())))
+}
+
+/// A preview as text: texts with their lines kept, and nothing in them that could steer the terminal.
+fn shown(made: &Preview, file: &str, paint: Paint) -> String {
+    let mut out = String::new();
+    for step in &made.steps {
+        let head = format!("step {}: {} ({})", step.position, step.id, step.action);
+        out.push_str(&format!("{}\n", paint.put(Colour::Bold, &head)));
+        for text in &step.texts {
+            let over = text.length_max.is_some_and(|most| text.length > most);
+            let most = text.length_max.map_or_else(String::new, |most| format!(" of at most {most}"));
+            let length = format!("{}: {} characters{most}", text.key, text.length);
+            out.push_str(&format!("  {}\n", paint.put(if over { Colour::Red } else { Colour::Dim }, &length)));
+            for line in text.text.as_deref().unwrap_or("(cannot be filled in)").lines() {
+                out.push_str(&format!("    {}\n", clean(line)));
+            }
+        }
+    }
+    if !made.problems.is_empty() {
+        out.push('\n');
+    }
+    out.extend(made.problems.iter().map(|p| Found::new(p.path.as_str(), p.message.as_str()).line(file) + "\n"));
+    out
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,12 +1,16 @@
 //! Reads `timezone` and `window`.
 
+use chrono::NaiveDate;
 use chrono_tz::{TZ_VARIANTS, Tz};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::super::window::Window;
 use super::names::{self, mend_word, nearest, quote};
-use super::parse::{Reader, kind};
-use super::problem::Place;
+use super::parse::{Form, Reader, kind};
+use super::problem::{Place, Problem, Report};
+
+/// The most holidays of a window.
+const HOLIDAYS_MAX: usize = 366;
 
 /// The window; `None` after a problem, `Some(None)` when the flow has none.
 pub(super) fn read(reader: &mut Reader, map: &Map<String, Value>, root: &Place) -> Option<Option<Window>> {
@@ -33,7 +37,60 @@ pub(super) fn read(reader: &mut Reader, map: &Map<String, Value>, root: &Place) 
         reader.add(&place, "never opens: `from` must be before `to` (a window cannot go over midnight)");
         return None;
     }
-    Some(Some(Window { zone: zone?, days: days?, from_minute: from?, to_minute: to? }))
+    let holidays = read_holidays(reader, window, &place.key("holidays"));
+    Some(Some(Window { zone: zone?, days: days?, from_minute: from?, to_minute: to?, holidays: holidays? }))
+}
+
+/// Hours that stand in another document than a flow, under the same keys: `timezone` and `window`.
+///
+/// # Errors
+/// Every problem, with its path.
+pub fn hours_from_json(map: &Map<String, Value>) -> Result<Option<Window>, Vec<Problem>> {
+    let mut reader = Reader { form: Form::Current, report: Report::default() };
+    let window = read(&mut reader, map, &Place::root());
+    let problems = reader.report.finish();
+    if problems.is_empty() { Ok(window.flatten()) } else { Err(problems) }
+}
+
+/// Hours the way they are read: the members `timezone` and `window`.
+pub fn hours_to_json(window: &Window) -> Map<String, Value> {
+    let days: Vec<&str> = names::DAYS.iter().zip(window.days).filter(|(_, on)| *on).map(|(d, _)| *d).collect();
+    let time = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
+    let mut inner = json!({"days": days, "from": time(window.from_minute), "to": time(window.to_minute)});
+    if let Some(inner) = inner.as_object_mut()
+        && !window.holidays.is_empty()
+    {
+        let dates: Vec<String> = window.holidays.iter().map(ToString::to_string).collect();
+        inner.insert("holidays".to_owned(), json!(dates));
+    }
+    Map::from_iter([("timezone".to_owned(), json!(window.zone.name())), ("window".to_owned(), inner)])
+}
+
+/// Dates on which it does not open, sorted; none where nothing is said.
+fn read_holidays(reader: &mut Reader, window: &Map<String, Value>, place: &Place) -> Option<Vec<NaiveDate>> {
+    let Some(value) = reader.get(window, "holidays") else { return Some(Vec::new()) };
+    let Value::Array(items) = value else {
+        reader.add(place, format!("must be a list of dates, as in [\"2026-12-25\"], not {}", kind(value)));
+        return None;
+    };
+    if items.len() > HOLIDAYS_MAX {
+        reader.add(place, format!("has {} dates: at most {HOLIDAYS_MAX} are allowed", items.len()));
+        return None;
+    }
+    let mut dates = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        let text = item.as_str().filter(|t| t.len() == 10);
+        match text.and_then(|t| NaiveDate::parse_from_str(t, "%Y-%m-%d").ok()) {
+            Some(date) => dates.push(date),
+            None => reader.add(&place.index(i), "is no date: write it as in \"2026-12-25\""),
+        }
+    }
+    if dates.len() < items.len() {
+        return None;
+    }
+    dates.sort_unstable();
+    dates.dedup();
+    Some(dates)
 }
 
 fn read_zone(reader: &mut Reader, value: &Value, place: &Place) -> Option<Tz> {

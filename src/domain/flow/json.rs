@@ -11,13 +11,7 @@ pub fn to_json(flow: &Flow) -> Value {
     let mut map = Map::new();
     map.insert("schema_version".to_owned(), json!(SCHEMA_VERSION));
     if let Some(window) = &flow.window {
-        let days: Vec<&str> = names::DAYS.iter().zip(window.days).filter(|(_, on)| *on).map(|(d, _)| *d).collect();
-        let time = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
-        map.insert("timezone".to_owned(), json!(window.zone.name()));
-        map.insert(
-            "window".to_owned(),
-            json!({"days": days, "from": time(window.from_minute), "to": time(window.to_minute)}),
-        );
+        map.extend(super::hours_to_json(window));
     }
     let stop_on: Vec<&str> = names::STOP_ON
         .iter()

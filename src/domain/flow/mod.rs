@@ -8,6 +8,7 @@ use super::template;
 use super::window::Window;
 
 mod check;
+mod fields;
 mod hours;
 mod json;
 mod legacy;
@@ -21,6 +22,8 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
+pub use fields::{missing_fields, needs_first_name};
+pub use hours::{hours_from_json, hours_to_json};
 pub use json::to_json;
 pub use parse::parse;
 pub use problem::Problem;

@@ -3,7 +3,7 @@
 /// Keys of the top level.
 pub(super) const TOP: &[&str] = &["schema_version", "name", "description", "timezone", "window", "stop_on", "steps"];
 /// Keys of `window`.
-pub(super) const WINDOW: &[&str] = &["days", "from", "to"];
+pub(super) const WINDOW: &[&str] = &["days", "from", "to", "holidays"];
 /// Days, Monday first.
 pub(super) const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 /// Entries of `stop_on`.

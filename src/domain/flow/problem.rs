@@ -33,6 +33,7 @@ const ORDER: &[&str] = &[
     "days",
     "from",
     "to",
+    "holidays",
     "id",
     "type",
     "action",

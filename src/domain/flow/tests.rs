@@ -424,7 +424,13 @@ prop_compose! {
             step
         }).collect();
         Flow {
-            window: has_window.then_some(Window { zone, days, from_minute: from, to_minute: (from + length).min(1440) }),
+            window: has_window.then_some(Window {
+                zone,
+                days,
+                from_minute: from,
+                to_minute: (from + length).min(1440),
+                holidays: Vec::new(),
+            }),
             stop_on: StopOn { reply: stop_on[0], unsubscribe: stop_on[1], hard_bounce: stop_on[2] },
             steps,
         }

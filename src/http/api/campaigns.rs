@@ -16,11 +16,12 @@ use super::super::Shared;
 use super::super::auth::Tenant;
 use super::super::error::{Document, Problem, Result, flow_problems};
 use super::super::extract::{Id, Json as JsonBody, Query, limit, uuid_cursor};
-use super::super::import::field::has_nul;
+use super::super::import::{self, field::has_nul};
 use super::{Made, name};
 use crate::domain::account::Channel;
 use crate::domain::flow::{self, Flow};
 use crate::domain::id::{CampaignId, WorkspaceId};
+use crate::domain::preview;
 use crate::domain::template;
 use crate::store::campaign::{self, Campaign, Listed, Status};
 use crate::store::{Pool, account};
@@ -139,6 +140,10 @@ pub(crate) async fn create(
 ) -> Result<Made<CreatedCampaign>> {
     let title = name(&new.name, 200).map_err(|e| Problem::invalid(vec![("$.name".to_owned(), e)]))?;
     let flow = flow::parse(&new.flow_settings).map_err(|p| Problem::invalid_flow(&p))?;
+    let missing = flow::missing_fields(&flow);
+    if !missing.is_empty() {
+        return Err(Problem::invalid_flow(&missing));
+    }
     let flow_settings = flow::to_json(&flow);
     if has_nul(&flow_settings) {
         return Err(Problem::invalid(vec![("$.flow_settings".to_owned(), "holds a NUL character".to_owned())]));
@@ -153,6 +158,38 @@ pub(crate) async fn create(
     let made =
         CreatedCampaign { id: id.0, name: title, status: Status::Draft.as_str(), flow_version: 1, flow_settings };
     Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// A flow to be looked at, for one person.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PreviewCampaign {
+    /// A name, which is not looked at.
+    #[serde(default, rename = "name")]
+    _name: Option<String>,
+    /// The flow, as for `POST /v1/campaigns`.
+    #[serde(alias = "flow")]
+    #[schema(value_type = Object)]
+    flow_settings: Value,
+    /// The person, like a row of an upload.
+    #[schema(value_type = Object)]
+    prospect: Value,
+}
+
+/// Shows what a flow would write to one person: each step's texts filled in, their lengths against the limits, and problems with
+/// their place. Sends nothing and stores nothing.
+#[utoipa::path(post, path = "/v1/campaigns/preview", tag = "campaigns", request_body = PreviewCampaign, responses(
+    (status = 200, description = "`{ok, steps: [{position, id, action, texts: [{key, text, length, length_max}]}], problems}`", body = Object),
+    (status = 422, description = "`invalid_flow` or `invalid_fields`, with `problems`", body = Document)))]
+pub(crate) async fn preview(Tenant(_): Tenant, JsonBody(asked): JsonBody<PreviewCampaign>) -> Result<Json<Value>> {
+    let flow = flow::parse(&asked.flow_settings).map_err(|p| Problem::invalid_flow(&p))?;
+    let prospect = import::json::person(asked.prospect).map_err(|row| {
+        let path = row.column.map_or_else(|| "$.prospect".to_owned(), |column| format!("$.prospect[{column:?}]"));
+        Problem::invalid(vec![(path, row.reason)])
+    })?;
+    let mut made = preview::preview(&flow, &prospect);
+    made.problems.splice(0..0, flow::missing_fields(&flow));
+    Ok(Json(made.to_json()))
 }
 
 /// An empty list would mean a campaign that can never send, an unknown id one that waits for nobody knows what.

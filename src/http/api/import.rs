@@ -145,6 +145,11 @@ fn warnings(campaign: &Campaign, joined: &[&New]) -> Vec<String> {
     let Ok(flow) = flow::parse(&campaign.flow_settings) else {
         return vec!["the campaign's flow cannot be run; GET /v1/campaigns/{id} says why".to_owned()];
     };
+    let nameless = joined.iter().filter(|p| p.first_name.is_none()).count();
+    let names = (nameless > 0 && flow::needs_first_name(&flow)).then(|| {
+        let total = joined.len();
+        format!("{nameless} of {total} accepted rows have no first_name, which the flow writes without a default: those steps fail for them")
+    });
     let needed: BTreeSet<Channel> = channels(&flow);
     let without = |channel: Channel| match channel {
         Channel::Linkedin => ("linkedin_url", joined.iter().filter(|p| p.linkedin_url.is_none()).count()),
@@ -159,6 +164,7 @@ fn warnings(campaign: &Campaign, joined: &[&New]) -> Vec<String> {
             let total = joined.len();
             format!("{count} of {total} accepted rows have no {column}, which the flow's {channel} steps need")
         })
+        .chain(names)
         .collect()
 }
 

@@ -35,6 +35,28 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Upload, Unreadable> {
     Ok(upload)
 }
 
+/// One person as templates see them: the columns, and everything else beside them. For previews, where nobody is taken in.
+///
+/// # Errors
+/// What an upload would say about the row.
+pub(crate) fn person(value: Value) -> Result<Value, RejectedRow> {
+    let mut person = Map::new();
+    let New { first_name, last_name, email, phone, linkedin_url, company_name, title, data, keys: _ } = row(0, value)?;
+    person.extend(data);
+    for (column, text) in [
+        ("first_name", first_name),
+        ("last_name", last_name),
+        ("email", email),
+        ("phone", phone),
+        ("linkedin_url", linkedin_url),
+        ("company_name", company_name),
+        ("title", title),
+    ] {
+        person.extend(text.map(|text| (column.to_owned(), text.into())));
+    }
+    Ok(Value::Object(person))
+}
+
 fn shape() -> Unreadable {
     Unreadable::Json("expected an array of prospects, or an object with the one key 'prospects'".to_owned(), 1, 1)
 }
@@ -108,6 +130,16 @@ mod tests {
         let bad: Vec<_> = upload.rejected.iter().map(|r| (r.line, r.column.as_deref())).collect();
         assert_eq!(bad, [(1, None), (2, Some("email")), (3, None), (5, Some("n"))]);
         assert_eq!(upload.duplicates[0].of, "index 0");
+    }
+
+    #[test]
+    fn a_person_of_a_preview_is_read_like_a_row_of_an_upload() {
+        let person = person(
+            serde_json::json!({"First Name": "Ada", "E-Mail": "ada@example.com", "seats": 5, "data": {"plan": "pro"}}),
+        );
+        let expected = serde_json::json!({"first_name": "Ada", "email": "ada@example.com", "seats": 5, "plan": "pro"});
+        assert_eq!(person, Ok(expected));
+        assert_eq!(super::person(serde_json::json!({"first_name": "Ada"})).map_err(|r| r.line), Err(0));
     }
 
     #[test]
