@@ -129,6 +129,7 @@ impl Player {
                         account: channel.map(|c| self.account(c)),
                         rest_until: None,
                         open_gate: true,
+                        brake: None,
                     });
                 }
             }

@@ -1,6 +1,10 @@
 //! Sending accounts and the channels they serve.
 
+use std::sync::Arc;
+
+use super::budget::Budget;
 use super::id::{AccountId, WorkspaceId};
+use super::time::Timestamp;
 
 macro_rules! names {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -76,6 +80,10 @@ pub struct Account {
     pub status: AccountStatus,
     /// Least time between two sends, in milliseconds.
     pub min_gap_ms: u32,
+    /// How much it may do; `None`: nobody has said, and only `min_gap_ms` holds.
+    pub budget: Option<Arc<Budget>>,
+    /// When it began, for the ramp of its budget.
+    pub since: Timestamp,
 }
 
 /// Which account contacts a person on each channel. Chosen at the first send of the channel and kept from then on, because

@@ -175,6 +175,7 @@ pub fn router(app: App) -> Router {
         )
         .route("/v1/suppressions/{id}", delete(suppressions::remove))
         .route("/v1/accounts", post(accounts::create).get(accounts::list))
+        .route("/v1/accounts/{id}", get(accounts::get).patch(accounts::change))
         .route("/v1/hooks", post(hooks::create).get(hooks::list))
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::authenticate));

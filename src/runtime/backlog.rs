@@ -2,25 +2,68 @@
 //! its channel has not looked at. Outlives the channel's actor, so that a crash of it loses neither line nor hints.
 //!
 //! A due execution takes a place ([`Backlog::enter`]) before it decides a send. When there is none it waits in line, by its
-//! due time; the channel lets the oldest in when its queue runs low ([`Backlog::settle`]). So a restart with a million
+//! campaign's priority and its due time; the channel lets the oldest in when its queue runs low ([`Backlog::settle`]). So a restart with a million
 //! overdue executions makes a few sends an account, and each next one when one has left.
+//!
+//! An account has one for each [`Lane`]: those who are under way do not wait behind those who have heard nothing yet.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::shared::SendHint;
+use crate::domain::execution::Execution;
 use crate::domain::id::{AccountId, ExecutionId};
 use crate::domain::time::Timestamp;
 
 /// Sends of an account that are decided and can go now, in flight or being decided. Two portions: one is sent while the
 /// other is read and decided.
 pub(super) const BACKLOG_MAX: usize = 64;
-/// The line moves up when this few are left: enough to keep an account busy that sends one in 3 ms (claim and outcome, each
+/// The same of an account with a budget, which sends one a minute and not one in milliseconds: what is decided keeps its
+/// place, so the fewer there are the sooner somebody goes who is more urgent.
+pub(super) const BUDGETED_MAX: usize = 8;
+/// The line moves up when this part of them is left. Of 64 it is enough to keep an account busy that sends one in 3 ms (claim and outcome, each
 /// a commit) for the 100 ms that reading, deciding and committing a portion takes on a loaded machine; and so a portion is
 /// large enough to be read and committed in one statement.
-const LOW_MARK: usize = 32;
+const LOW_PART: usize = 2;
 /// Hints that are kept while the account has no channel. What is more than that is read from the table.
 const HINTS_MAX: usize = 4096;
+
+/// How far back in line: a higher priority of the campaign stands further ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank(Reverse<i32>);
+
+impl Rank {
+    /// Of a campaign with this priority.
+    pub(super) const fn of_priority(priority: i32) -> Self {
+        Self(Reverse(priority))
+    }
+}
+
+/// The two lines of an account, first the one that goes first. Neither takes the other's room: a thousand invitations that
+/// wait for tomorrow's budget do not keep a follow-up waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Lane {
+    /// Something was done for this person already.
+    FollowUp,
+    /// The first thing that is done for this person.
+    First,
+}
+
+impl Lane {
+    /// Both, in their order.
+    pub(super) const ALL: [Self; 2] = [Self::FollowUp, Self::First];
+
+    /// Of the send that an execution decides, or has decided and waits for.
+    pub(super) const fn of(execution: &Execution) -> Self {
+        if execution.last_executed_at.is_none() { Self::First } else { Self::FollowUp }
+    }
+
+    /// Of an open send of which no more is known than its step.
+    pub(super) const fn of_step(step: u32) -> Self {
+        if step <= 1 { Self::First } else { Self::FollowUp }
+    }
+}
 
 /// Rings for the channel to look at its backlog.
 type Bell = Box<dyn Fn() + Send>;
@@ -28,13 +71,14 @@ type Bell = Box<dyn Fn() + Send>;
 /// See the module's text.
 pub(super) struct Backlog {
     account: AccountId,
+    lane: Lane,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// Executions that are due and wait for room: 24 B an entry.
-    line: BTreeSet<(Timestamp, ExecutionId)>,
+    /// Executions that are due and wait for room, by rank and due time: 32 B an entry.
+    line: BTreeSet<(Rank, Timestamp, ExecutionId)>,
     /// Places that are taken.
     deciding: usize,
     hints: Vec<SendHint>,
@@ -48,8 +92,10 @@ struct Inner {
 }
 
 /// What the channel has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Load {
+    /// How many there may be: [`BACKLOG_MAX`] or [`BUDGETED_MAX`].
+    pub(super) room: usize,
     /// Sends that fill the backlog: those that can go now or as soon as the account may act. Not those that wait for
     /// something of their own (a window, a read back, a paused campaign): others pass them by.
     pub(super) open: usize,
@@ -59,13 +105,19 @@ pub(super) struct Load {
     pub(super) off: bool,
 }
 
+impl Default for Load {
+    fn default() -> Self {
+        Self { room: BACKLOG_MAX, open: 0, known: 0, off: false }
+    }
+}
+
 /// Room for one execution to decide a send. Given back when it is dropped, so a crash cannot keep it.
 pub(super) struct Place(Arc<Backlog>);
 
 impl Place {
-    /// Whose backlog it is in.
-    pub(super) fn account(&self) -> AccountId {
-        self.0.account
+    /// Whose backlog it is in, and in which line.
+    pub(super) fn whose(&self) -> (AccountId, Lane) {
+        (self.0.account, self.0.lane)
     }
 }
 
@@ -79,7 +131,7 @@ impl Drop for Place {
 
 impl std::fmt::Debug for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Place").field(&self.0.account).finish()
+        f.debug_tuple("Place").field(&self.whose()).finish()
     }
 }
 
@@ -88,6 +140,11 @@ impl Inner {
     /// they are.
     fn taken(&self) -> usize {
         if self.load.off { self.deciding } else { self.load.open + self.hints.len() + self.deciding }
+    }
+
+    /// Whether the line moves up.
+    fn is_low(&self) -> bool {
+        self.taken() <= self.load.room / LOW_PART
     }
 
     fn ring(&mut self) {
@@ -100,15 +157,15 @@ impl Inner {
     }
 
     fn ring_if_low(&mut self) {
-        if !self.line.is_empty() && self.taken() <= LOW_MARK {
+        if !self.line.is_empty() && self.is_low() {
             self.ring();
         }
     }
 }
 
 impl Backlog {
-    pub(super) fn new(account: AccountId) -> Arc<Self> {
-        Arc::new(Self { account, inner: Mutex::default() })
+    pub(super) fn new(account: AccountId, lane: Lane) -> Arc<Self> {
+        Arc::new(Self { account, lane, inner: Mutex::default() })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -120,7 +177,7 @@ impl Backlog {
     /// the send.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
         let mut inner = self.inner();
-        if !inner.line.is_empty() || inner.taken() >= BACKLOG_MAX {
+        if !inner.line.is_empty() || inner.taken() >= inner.load.room {
             return None;
         }
         inner.deciding += 1;
@@ -128,9 +185,9 @@ impl Backlog {
     }
 
     /// A due execution waits until there is room; a second time changes nothing.
-    pub(super) fn line_up(&self, due: Timestamp, execution: ExecutionId) {
+    pub(super) fn line_up(&self, rank: Rank, due: Timestamp, execution: ExecutionId) {
         let mut inner = self.inner();
-        inner.line.insert((due, execution));
+        inner.line.insert((rank, due, execution));
         inner.ring_if_low();
     }
 
@@ -172,13 +229,13 @@ impl Backlog {
     pub(super) fn settle(self: &Arc<Self>, load: Load) -> Vec<(ExecutionId, Place)> {
         let mut inner = self.inner();
         inner.load = load;
-        if inner.line.is_empty() || inner.taken() > LOW_MARK {
+        if inner.line.is_empty() || !inner.is_low() {
             return Vec::new();
         }
-        let room = BACKLOG_MAX - inner.taken();
+        let room = inner.load.room.saturating_sub(inner.taken());
         let granted: Vec<_> = (0..room).map_while(|_| inner.line.pop_first()).collect();
         inner.deciding += granted.len();
-        granted.into_iter().map(|(_, execution)| (execution, Place(Arc::clone(self)))).collect()
+        granted.into_iter().map(|(_, _, execution)| (execution, Place(Arc::clone(self)))).collect()
     }
 
     /// Executions in line and sends that the channel knows, for the gauges.
@@ -212,7 +269,7 @@ mod tests {
 
     /// A backlog whose bell is counted.
     fn backlog() -> (Arc<Backlog>, Arc<AtomicUsize>) {
-        let backlog = Backlog::new(AccountId(Uuid::from_u128(7)));
+        let backlog = Backlog::new(AccountId(Uuid::from_u128(7)), Lane::First);
         let rung = Arc::new(AtomicUsize::new(0));
         assert!(!attach(&backlog, &rung));
         (backlog, rung)
@@ -229,7 +286,7 @@ mod tests {
         granted.iter().map(|(id, _)| *id).collect()
     }
 
-    const IDLE: Load = Load { open: 0, known: 0, off: false };
+    const IDLE: Load = Load { room: BACKLOG_MAX, open: 0, known: 0, off: false };
 
     #[test]
     fn there_is_room_for_a_bounded_number_and_the_others_line_up_by_their_due_time() {
@@ -237,7 +294,7 @@ mod tests {
         let mut inside: Vec<Place> = (0..BACKLOG_MAX).map(|_| backlog.enter().unwrap()).collect();
         assert!(backlog.enter().is_none());
         for n in [3, 1, 2, 1] {
-            backlog.line_up(due(n), execution(n.unsigned_abs().into()));
+            backlog.line_up(Rank::default(), due(n), execution(n.unsigned_abs().into()));
         }
         assert_eq!(backlog.lengths(), (3, 0));
         // Somebody leaves: nobody overtakes those in line, who are let in when the backlog is low.
@@ -245,12 +302,32 @@ mod tests {
         assert!(backlog.enter().is_none());
         assert!(backlog.settle(IDLE).is_empty());
         assert_eq!(rung.load(SeqCst), 0);
-        inside.truncate(LOW_MARK);
+        inside.truncate(BACKLOG_MAX / LOW_PART);
         assert_eq!(rung.load(SeqCst), 1);
         let granted = backlog.settle(IDLE);
         assert_eq!(ids(&granted), [execution(1), execution(2), execution(3)]);
         drop(granted);
         assert!(backlog.enter().is_some());
+    }
+
+    #[test]
+    fn a_campaign_of_higher_priority_stands_ahead_of_what_has_been_due_for_longer() {
+        let (backlog, _) = backlog();
+        for (n, priority) in [(1, 0), (2, 5), (3, -5), (4, 5)] {
+            backlog.line_up(Rank::of_priority(priority), due(n), execution(n.unsigned_abs().into()));
+        }
+        assert_eq!(ids(&backlog.settle(IDLE)), [execution(2), execution(4), execution(1), execution(3)]);
+    }
+
+    #[test]
+    fn an_account_with_a_budget_has_less_room() {
+        let (backlog, _) = backlog();
+        let budgeted = Load { room: BUDGETED_MAX, ..IDLE };
+        backlog.settle(budgeted);
+        let inside: Vec<Place> = std::iter::from_fn(|| backlog.enter()).collect();
+        assert_eq!(inside.len(), BUDGETED_MAX);
+        backlog.line_up(Rank::default(), due(1), execution(1));
+        assert!(backlog.settle(budgeted).is_empty());
     }
 
     #[test]
@@ -264,7 +341,7 @@ mod tests {
         assert!(backlog.enter().is_none());
         assert_eq!(backlog.take_hints().len(), BACKLOG_MAX);
         assert!(backlog.enter().is_none(), "taken, and not yet said what was made of them");
-        backlog.settle(Load { open: BACKLOG_MAX - 1, known: 70, off: false });
+        backlog.settle(Load { open: BACKLOG_MAX - 1, known: 70, ..IDLE });
         assert!(backlog.enter().is_some());
     }
 
@@ -272,7 +349,7 @@ mod tests {
     fn the_line_and_the_hints_survive_the_channel_and_too_many_hints_are_said_to_be_lost() {
         let (backlog, rung) = backlog();
         backlog.detach();
-        backlog.line_up(due(1), execution(1));
+        backlog.line_up(Rank::default(), due(1), execution(1));
         for n in 0..=HINTS_MAX {
             backlog.hint(send(n as u128));
         }
@@ -285,10 +362,10 @@ mod tests {
     #[test]
     fn an_account_that_is_switched_off_lets_its_whole_line_go_in_portions_whatever_it_has() {
         let (backlog, rung) = backlog();
-        let stuck = Load { open: BACKLOG_MAX, known: BACKLOG_MAX, off: false };
+        let stuck = Load { open: BACKLOG_MAX, known: BACKLOG_MAX, ..IDLE };
         assert!(backlog.settle(stuck).is_empty());
         for n in 0..1000 {
-            backlog.line_up(due(n), execution(n.unsigned_abs().into()));
+            backlog.line_up(Rank::default(), due(n), execution(n.unsigned_abs().into()));
         }
         assert!(backlog.settle(stuck).is_empty());
         let mut left = Vec::new();
@@ -349,7 +426,7 @@ mod tests {
                     self.inside.push((who, place));
                 }
                 None => {
-                    self.backlog.line_up(who.0, who.1);
+                    self.backlog.line_up(Rank::default(), who.0, who.1);
                     self.line.insert(who);
                 }
             }
@@ -386,7 +463,7 @@ mod tests {
             let sends = sends.min(self.queue);
             self.queue -= sends;
             self.sent += sends;
-            for (id, place) in self.backlog.settle(Load { open: self.queue, known: self.queue, off: false }) {
+            for (id, place) in self.backlog.settle(Load { open: self.queue, known: self.queue, ..IDLE }) {
                 let oldest = self.line.pop_first().unwrap();
                 assert_eq!(oldest.1, id, "not the oldest");
                 self.inside.push((oldest, place));

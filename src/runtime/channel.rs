@@ -3,7 +3,7 @@
 //! It decides when the account acts and on which send; [`dispatch`](super::dispatch) carries one job out in a task that
 //! reports back, so that the actor stays prompt. What it knows of sends are hints: each job reads the row first.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::backlog::{Backlog, Load};
+use super::backlog::{BACKLOG_MAX, BUDGETED_MAX, Backlog, Lane, Load};
 use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
 use super::{dispatch, housekeeping};
@@ -38,7 +38,7 @@ pub(super) enum ChannelMessage {
     /// Look at the backlog, and for something to do.
     Wake,
     /// These sends are open, says the table.
-    Open(Vec<SendHint>),
+    Open(Vec<rows::OpenSend>),
     /// The account's row changed.
     Account(Arc<Account>),
     /// What held sends back may be over.
@@ -82,6 +82,10 @@ impl Seat {
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) hint: SendHint,
+    /// The line it takes up room in.
+    lane: Lane,
+    /// It may hold the gate: behind others that wait for the gate it would wait for all of them.
+    holds_gate: bool,
     /// Reads back that found nothing.
     pub(super) absent: u32,
     /// Reads back that failed.
@@ -95,6 +99,9 @@ pub(super) enum Report {
     Gone(SendId),
     /// To be looked at again then.
     Later(Job, Timestamp),
+    /// To be looked at again then, when the account's budget has room for it. Others of its kind are no better off, so it
+    /// keeps its room.
+    Scarce(Job, Timestamp),
     /// To be looked at again when the campaign or the account changes.
     Held(Job, CampaignId),
     /// The account rests until then; the send keeps its place.
@@ -103,23 +110,44 @@ pub(super) enum Report {
     Done(SendId, Option<Timestamp>),
 }
 
+/// Jobs in the order of a time, then of arrival.
+type Timed = BTreeMap<(Timestamp, u64), Job>;
+
+/// What takes up room in one line.
+struct Line {
+    lane: Lane,
+    backlog: Arc<Backlog>,
+    /// What may run now, by the time since when it may.
+    ready: Timed,
+    /// What waits for the account's budget.
+    scarce: Timed,
+    /// Held back by the account.
+    stuck: Vec<Job>,
+}
+
+impl Line {
+    fn new(shared: &Shared, account: &Account, lane: Lane) -> Self {
+        let backlog = shared.backlog(account.id, lane);
+        Self { lane, backlog, ready: Timed::new(), scarce: Timed::new(), stuck: Vec::new() }
+    }
+}
+
 /// The state of a channel.
 pub(super) struct Queue {
     shared: Arc<Shared>,
     seat: Arc<Seat>,
-    backlog: Arc<Backlog>,
-    /// What may run now, by the time since when it may, then by arrival.
-    ready: BTreeMap<(Timestamp, u64), Job>,
+    /// What may hold the gate: before everything else.
+    first: VecDeque<Job>,
+    /// In the order of [`Lane::ALL`]: as long as the first has something that may run, the second waits.
+    lines: [Line; 2],
     /// What waits for a time of its own: until then others pass it by, and it takes up no room.
-    later: BTreeMap<(Timestamp, u64), Job>,
+    later: Timed,
     /// Held back by their campaign: they take up no room either.
     held: Vec<Job>,
-    /// Held back by the account.
-    stuck: Vec<Job>,
     /// All of the above and the one in flight, so that a repeated hint adds nothing.
     known: HashSet<SendId>,
     arrivals: u64,
-    in_flight: Option<SendId>,
+    in_flight: Option<(SendId, Lane)>,
     /// The send in flight was hinted at meanwhile: what its job saw may be out of date.
     hinted: Option<SendHint>,
     rest_until: Option<Timestamp>,
@@ -141,13 +169,12 @@ impl Actor for ChannelActor {
         (shared, account, open): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut queue = Queue {
-            backlog: shared.backlog(account.id),
+            first: VecDeque::new(),
+            lines: Lane::ALL.map(|lane| Line::new(&shared, &account, lane)),
             shared,
             seat: Seat::new(account),
-            ready: BTreeMap::new(),
-            later: BTreeMap::new(),
+            later: Timed::new(),
             held: Vec::new(),
-            stuck: Vec::new(),
             known: HashSet::new(),
             arrivals: 0,
             in_flight: None,
@@ -157,17 +184,13 @@ impl Actor for ChannelActor {
             look_again: None,
             drained: None,
         };
-        // What may hold the gate goes first: behind others that wait for the gate it would wait for all of them.
-        for send in open
-            .iter()
-            .filter(|s| s.status != SendStatus::Pending)
-            .chain(open.iter().filter(|s| s.status == SendStatus::Pending))
-        {
-            queue.hint((send.workspace, send.id));
+        queue.open(&open);
+        let mut overflowed = false;
+        for line in &queue.lines {
+            let wake = myself.clone();
+            overflowed |= line.backlog.attach(Box::new(move || drop(wake.cast(ChannelMessage::Wake))));
         }
-        let wake = myself.clone();
-        let bell = Box::new(move || drop(wake.cast(ChannelMessage::Wake)));
-        if queue.backlog.attach(bell) {
+        if overflowed {
             tokio::spawn(housekeeping::tell_again(Arc::clone(&queue.shared), queue.seat.account.id, myself.clone()));
         }
         let _ = myself.cast(ChannelMessage::Wake);
@@ -180,13 +203,16 @@ impl Actor for ChannelActor {
         message: Self::Msg,
         queue: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        for hint in queue.backlog.take_hints() {
-            queue.hint(hint);
+        for n in 0..queue.lines.len() {
+            let Some((lane, hints)) = queue.lines.get(n).map(|line| (line.lane, line.backlog.take_hints())) else {
+                break;
+            };
+            hints.into_iter().for_each(|hint| queue.hint(hint, lane, false));
         }
         match message {
             ChannelMessage::Report(report) => queue.report(report, &myself),
             ChannelMessage::Wake => {}
-            ChannelMessage::Open(open) => open.into_iter().for_each(|hint| queue.hint(hint)),
+            ChannelMessage::Open(open) => queue.open(&open),
             ChannelMessage::Account(account) => {
                 queue.seat = Seat::new(account);
                 queue.release();
@@ -203,19 +229,40 @@ impl Actor for ChannelActor {
 }
 
 impl Queue {
-    fn hint(&mut self, hint: SendHint) {
+    /// What the table says is open.
+    fn open(&mut self, open: &[rows::OpenSend]) {
+        for send in open {
+            let holds_gate = send.status != SendStatus::Pending;
+            self.hint((send.workspace, send.id), Lane::of_step(send.step), holds_gate);
+        }
+    }
+
+    fn hint(&mut self, hint: SendHint, lane: Lane, holds_gate: bool) {
         if !self.known.contains(&hint.1) {
             let now = self.shared.clock.now();
-            self.put(Job { hint, absent: 0, unreadable: 0 }, now);
-        } else if self.in_flight == Some(hint.1) {
+            self.put(Job { hint, lane, holds_gate, absent: 0, unreadable: 0 }, now);
+        } else if self.in_flight.is_some_and(|(send, _)| send == hint.1) {
             self.hinted = Some(hint);
         }
     }
 
     fn put(&mut self, job: Job, at: Timestamp) {
-        self.arrivals += 1;
+        let key = self.arrived(at);
         self.known.insert(job.hint.1);
-        self.later.insert((at, self.arrivals), job);
+        self.later.insert(key, job);
+    }
+
+    const fn arrived(&mut self, at: Timestamp) -> (Timestamp, u64) {
+        self.arrivals += 1;
+        (at, self.arrivals)
+    }
+
+    fn line(&mut self, lane: Lane) -> &mut Line {
+        let [follow_up, first] = &mut self.lines;
+        match lane {
+            Lane::FollowUp => follow_up,
+            Lane::First => first,
+        }
     }
 
     fn looks_again(&self) -> bool {
@@ -224,7 +271,13 @@ impl Queue {
 
     fn release(&mut self) {
         let now = self.shared.clock.now();
-        for job in std::mem::take(&mut self.held).into_iter().chain(std::mem::take(&mut self.stuck)) {
+        let mut jobs = std::mem::take(&mut self.held);
+        for line in &mut self.lines {
+            jobs.append(&mut line.stuck);
+            // The budget may be another one.
+            jobs.extend(std::mem::take(&mut line.scarce).into_values());
+        }
+        for job in jobs {
             self.put(job, now);
         }
     }
@@ -234,27 +287,36 @@ impl Queue {
         if self.shared.is_draining() {
             return;
         }
-        let load = Load {
-            open: self.ready.len() + self.stuck.len() + usize::from(self.in_flight.is_some()),
-            known: self.known.len(),
-            off: self.seat.account.status == AccountStatus::Disabled,
-        };
-        for (execution, place) in self.backlog.settle(load) {
-            self.shared.to_shard(execution, ShardMessage::Grant(execution, place));
+        for line in &self.lines {
+            let in_flight = self.in_flight.is_some_and(|(_, lane)| lane == line.lane);
+            let load = Load {
+                room: if self.seat.account.budget.is_some() { BUDGETED_MAX } else { BACKLOG_MAX },
+                open: line.ready.len() + line.scarce.len() + line.stuck.len() + usize::from(in_flight),
+                // Of both lines: told once.
+                known: if line.lane == Lane::FollowUp { self.known.len() } else { 0 },
+                off: self.seat.account.status == AccountStatus::Disabled,
+            };
+            for (execution, place) in line.backlog.settle(load) {
+                self.shared.to_shard(execution, ShardMessage::Grant(execution, place));
+            }
         }
     }
 
     fn report(&mut self, report: Report, myself: &ActorRef<ChannelMessage>) {
-        self.in_flight = None;
+        let lane = self.in_flight.take().map_or(Lane::FollowUp, |(_, lane)| lane);
         let hinted = self.hinted.take();
         match report {
             Report::Gone(send) => {
                 self.known.remove(&send);
                 if let Some(hint) = hinted {
-                    self.hint(hint);
+                    self.hint(hint, lane, false);
                 }
             }
             Report::Later(job, at) => self.put(job, at),
+            Report::Scarce(job, at) => {
+                let key = self.arrived(at);
+                self.line(job.lane).scarce.insert(key, job);
+            }
             Report::Held(job, campaign) => {
                 // Where the table said no and our copy says yes, no change may ever be seen: look again.
                 let runs = self.shared.roster.campaign(campaign).is_some_and(|c| c.is_active());
@@ -267,7 +329,7 @@ impl Queue {
                     });
                     self.look_again = Some(later.abort_handle());
                 }
-                if runs { self.stuck.push(job) } else { self.held.push(job) }
+                if runs { self.line(job.lane).stuck.push(job) } else { self.held.push(job) }
             }
             Report::Rest(job, until) => {
                 self.rest_until = self.rest_until.max(Some(until));
@@ -285,8 +347,33 @@ impl Queue {
         let now = self.shared.clock.now();
         while let Some(next) = self.later.first_entry().filter(|next| next.key().0 <= now) {
             let (key, job) = next.remove_entry();
-            self.ready.insert(key, job);
+            if job.holds_gate {
+                self.first.push_back(job);
+            } else {
+                self.line(job.lane).ready.insert(key, job);
+            }
         }
+        for line in &mut self.lines {
+            while let Some(next) = line.scarce.first_entry().filter(|next| next.key().0 <= now) {
+                let (key, job) = next.remove_entry();
+                line.ready.insert(key, job);
+            }
+        }
+    }
+
+    /// The job that goes next.
+    fn next_job(&mut self) -> Option<Job> {
+        let first = self.first.pop_front();
+        first.or_else(|| self.lines.iter_mut().find_map(|line| line.ready.pop_first().map(|(_, job)| job)))
+    }
+
+    /// When there is something to do: `None` when there is nothing to wait for.
+    fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
+        if !self.first.is_empty() || self.lines.iter().any(|line| !line.ready.is_empty()) {
+            return Some(now);
+        }
+        let waiting = self.lines.iter().map(|line| &line.scarce).chain([&self.later]);
+        waiting.filter_map(|timed| timed.first_key_value()).map(|((at, _), _)| *at).min()
     }
 
     /// Starts the next job if the account may act now, else sets the alarm for when it may.
@@ -301,18 +388,18 @@ impl Queue {
         if self.shared.is_draining() {
             return;
         }
-        let next = self.ready.first_key_value().or_else(|| self.later.first_key_value());
-        let Some((&(ready, _), _)) = next else { return };
+        let now = self.shared.clock.now();
+        let Some(ready) = self.next_at(now) else { return };
         let at = self.rest_until.map_or(ready, |rest| rest.max(ready));
-        if at > self.shared.clock.now() {
+        if at > now {
             return self.alarm(myself, at);
         }
         if self.shared.in_flight.contains_key(&self.seat.account.id) {
             // The call of a crashed predecessor is still running: never two at once.
             return self.alarm_in(myself, PREDECESSOR_WAIT);
         }
-        let Some((_, job)) = self.ready.pop_first() else { return };
-        self.in_flight = Some(job.hint.1);
+        let Some(job) = self.next_job() else { return };
+        self.in_flight = Some((job.hint.1, job.lane));
         if let Some(before_send) = &self.shared.before_send {
             before_send(job.hint.1);
         }

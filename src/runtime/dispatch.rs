@@ -13,6 +13,7 @@ use super::channel::{ChannelMessage, Job, Report, Seat};
 use super::gather::Unanswered;
 use super::roster::FlowError;
 use super::shared::Shared;
+use super::spend::{self, Spend};
 use super::work::{SendDetails, Work};
 use super::{Delivery, deliver_internal, settle};
 use crate::domain::account::{Account, AccountStatus};
@@ -20,6 +21,7 @@ use crate::domain::address;
 use crate::domain::execution::Status;
 use crate::domain::retry;
 use crate::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
+use crate::domain::suppression::Reason;
 use crate::domain::template::{self, fields};
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
@@ -78,7 +80,7 @@ impl Drop for Running {
 
 async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
     let account = &*seat.account;
-    let row = match shared.loads.ask(job.hint).await {
+    let row = match shared.loads.ask((job.hint, account.budget.is_some())).await {
         Ok(row) => row,
         Err(why) => return unanswered(shared, job, why).await,
     };
@@ -169,6 +171,21 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         tracing::error!(account.id = %account.id, provider = account.provider, "no such provider is configured");
         return Report::Held(job, row.send.campaign);
     };
+    let (spent, budget_gap) = match spend::spend(account, &row, &request, now) {
+        Spend::Now { spent, gap } => (spent, gap),
+        Spend::Closed(until) => return Report::Rest(job, until),
+        Spend::Scarce(until) => return Report::Scarce(job, until),
+        Spend::Never(kind) => {
+            let error = format!("account '{}' never does this: its limit of {kind} is 0", account.name);
+            let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
+            finish(shared, account, &row, outcome, Receipt::default(), None).await;
+            return Report::Gone(send);
+        }
+        Spend::Unreadable(error) => {
+            tracing::error!(account.id = %account.id, error, "what this account has done cannot be read: it does not send");
+            return Report::Later(job, shared.clock.after_real(REFUSED_WAIT));
+        }
+    };
     let claim = Claim {
         workspace: row.send.workspace,
         send,
@@ -179,6 +196,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         subject: request.subject.clone(),
         body: request.body.clone(),
         at: now,
+        spent,
     };
     let claimed = match shared.claims.ask(claim).await {
         Ok(Some(claimed)) => claimed,
@@ -203,6 +221,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
             shared.roster_changed.notify_one();
             return Report::Held(job, row.send.campaign);
         }
+        ClaimResult::Suppressed { reason } => return suppressed(shared, job, &row, reason).await,
         // Cancelled, or its execution is paused: resuming hints again.
         ClaimResult::NotPending | ClaimResult::LeaseLost => return Report::Gone(send),
     }
@@ -211,13 +230,11 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     let result = provider.send(&request).await;
     seat.called.record(started.elapsed().as_secs_f64());
     let now = shared.clock.now();
-    let gap = (account.min_gap_ms > 0).then(|| now + Duration::from_millis(u64::from(account.min_gap_ms)));
-    let quota_rest = match &result {
-        Err(SendFailure::Refused { code, .. }) if code == THROTTLED => {
-            retry::backoff(row.send.execution, row.send.step, row.dispatch_count + 1)
-        }
-        Ok(_) | Err(_) => QUOTA_REST,
-    };
+    let gap = Duration::from_millis(u64::from(account.min_gap_ms)).max(budget_gap);
+    let gap = (!gap.is_zero()).then(|| now + gap);
+    let throttled = matches!(&result, Err(SendFailure::Refused { code, .. }) if code == THROTTLED);
+    let quota_rest =
+        if throttled { retry::backoff(row.send.execution, row.send.step, row.dispatch_count + 1) } else { QUOTA_REST };
     let (outcome, receipt) = match result {
         Ok(receipt) => (SendOutcome::Sent, receipt),
         Err(SendFailure::Refused { class, code, message, learnt }) => {
@@ -226,7 +243,10 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         Err(SendFailure::Unknown { message, learnt }) => (SendOutcome::Unknown { error: message }, learnt),
     };
     seat.count(&outcome);
+    // Of an account with a budget only what is used up rests; what it may still do goes on.
+    let brake = spend::brake_after(account, &request, &outcome, throttled, now);
     let rest = match &outcome {
+        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } if brake.is_some() => gap,
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Some(now + quota_rest),
         SendOutcome::Failed { class: FailureClass::RetryLater, .. } => {
             Some(now + retry::backoff(row.send.execution, row.send.step, 1)).max(gap)
@@ -237,13 +257,17 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         | SendOutcome::NotSent
         | SendOutcome::Unresolved { .. } => gap,
     };
-    finish(shared, account, &row, outcome.clone(), receipt, rest).await;
+    let details = SendDetails { account: account.id, receipt, rest_until: rest, brake };
+    hand_over(shared, &row, outcome.clone(), details).await;
     match outcome {
         SendOutcome::Failed { class: FailureClass::AccountBroken, error } => {
             halt(shared, account, &error).await;
             Report::Held(job, row.send.campaign)
         }
-        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Report::Rest(job, now + quota_rest),
+        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => match brake {
+            Some((_, until)) => Report::Scarce(job, until),
+            None => Report::Rest(job, now + quota_rest),
+        },
         SendOutcome::Unknown { .. } => Report::Later(job, settle::first_read(shared, row.send.action, now)),
         SendOutcome::Sent | SendOutcome::Failed { .. } | SendOutcome::NotSent | SendOutcome::Unresolved { .. } => {
             Report::Done(send, rest)
@@ -261,7 +285,12 @@ pub(super) async fn finish(
     receipt: Receipt,
     rest_until: Option<Timestamp>,
 ) {
-    let details = SendDetails { account: account.id, receipt, rest_until };
+    let details = SendDetails { account: account.id, receipt, rest_until, brake: None };
+    hand_over(shared, row, outcome, details).await;
+}
+
+/// [`finish`] with all that is known.
+async fn hand_over(shared: &Arc<Shared>, row: &Dispatch, outcome: SendOutcome, details: SendDetails) {
     let trigger = Trigger::SendFinished { send: row.send.id, outcome: outcome.clone() };
     loop {
         let work = Work::Trigger(trigger.clone(), Some(Box::new(details.clone())));
@@ -284,6 +313,18 @@ pub(super) async fn finish(
                 tracing::warn!(send.id = %row.send.id, %error, "cannot record an outcome; trying again");
                 tokio::time::sleep(DATABASE_WAIT).await;
             }
+        }
+    }
+}
+
+/// The person is not to be written to: the execution ends, which takes the send back.
+async fn suppressed(shared: &Arc<Shared>, job: Job, row: &Dispatch, reason: Reason) -> Report {
+    let work = Work::Trigger(Trigger::Suppressed { reason }, None);
+    match deliver_internal(shared, row.send.execution, work).await {
+        Ok(_) => Report::Gone(job.hint.1),
+        Err(error) => {
+            tracing::warn!(send.id = %row.send.id, %error, "cannot end an execution of somebody who is not written to; trying again");
+            Report::Later(job, shared.clock.after_real(REFUSED_WAIT))
         }
     }
 }

@@ -175,19 +175,22 @@ impl<S: Statement> Gatherer<S> {
 pub(super) struct Loads(pub(super) Pool);
 
 impl Statement for Loads {
-    type Question = SendKey;
+    /// Which, and whether what its account has done lately is wanted as well.
+    type Question = (SendKey, bool);
     type Answer = Option<Dispatch>;
 
     const WHAT: &'static str = "read sends";
 
-    async fn run(&self, questions: &[SendKey]) -> Result<Vec<Option<Dispatch>>, store::Error> {
+    async fn run(&self, questions: &[(SendKey, bool)]) -> Result<Vec<Option<Dispatch>>, store::Error> {
         // All accounts of an execution are hinted at its send, so two may ask for it.
         let mut wanted: HashMap<SendId, Vec<usize>> = HashMap::with_capacity(questions.len());
-        let mut keys = Vec::with_capacity(questions.len());
-        for (i, key) in questions.iter().enumerate() {
+        let mut keys: Vec<(SendKey, bool)> = Vec::with_capacity(questions.len());
+        for (i, (key, budgeted)) in questions.iter().enumerate() {
             let askers = wanted.entry(key.1).or_default();
             if askers.is_empty() {
-                keys.push(*key);
+                keys.push((*key, *budgeted));
+            } else if *budgeted && let Some(asked) = keys.iter_mut().find(|(asked, _)| asked == key) {
+                asked.1 = true;
             }
             askers.push(i);
         }

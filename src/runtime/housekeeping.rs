@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorRef};
 
+use super::backlog::Lane;
 use super::channel::{ChannelActor, ChannelMessage};
 use super::shard::ShardMessage;
 use super::shared::Shared;
@@ -185,7 +186,7 @@ async fn start_channels(shared: &Arc<Shared>, accounts: Vec<Arc<Account>>) -> Re
 /// Hints at everything that is open for these accounts.
 async fn tell_all(shared: Arc<Shared>, accounts: Vec<AccountId>) {
     for send in open_sends(&shared, &accounts).await {
-        shared.hint_channel(send.account, (send.workspace, send.id));
+        shared.hint_channel(send.account, Lane::of_step(send.step), (send.workspace, send.id));
     }
 }
 
@@ -210,7 +211,7 @@ async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>, open: Vec<Op
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
                 let _ = ended.await;
-                shared.backlog(id).detach();
+                Lane::ALL.iter().for_each(|lane| shared.backlog(id, *lane).detach());
                 if shared.is_draining() {
                     return;
                 }
@@ -229,16 +230,18 @@ async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>, open: Vec<Op
 /// Tells a channel everything that is open for its account: hints were lost while there was no channel.
 pub(super) async fn tell_again(shared: Arc<Shared>, account: AccountId, channel: ActorRef<ChannelMessage>) {
     let open = open_sends(&shared, &[account]).await;
-    let _ = channel.cast(ChannelMessage::Open(open.iter().map(|s| (s.workspace, s.id)).collect()));
+    let _ = channel.cast(ChannelMessage::Open(open));
 }
 
 /// Sets the gauges of what waits in front of the accounts and in their channels.
 fn sample_backlogs(shared: &Shared) {
     let mut lengths: HashMap<Channel, (usize, usize)> = HashMap::new();
     for account in shared.roster.accounts().iter() {
-        let (line, queue) = shared.backlog(account.id).lengths();
         let sum = lengths.entry(account.channel).or_default();
-        *sum = (sum.0 + line, sum.1 + queue);
+        for lane in Lane::ALL {
+            let (line, queue) = shared.backlog(account.id, lane).lengths();
+            *sum = (sum.0 + line, sum.1 + queue);
+        }
     }
     for channel in Channel::ALL {
         let (line, queue) = lengths.get(channel).copied().unwrap_or_default();

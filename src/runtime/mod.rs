@@ -39,6 +39,7 @@ mod roster;
 mod settle;
 mod shard;
 mod shared;
+mod spend;
 mod wheel;
 mod work;
 

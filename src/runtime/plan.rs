@@ -1,6 +1,6 @@
 //! From decisions to rows: what one commit of an execution holds.
 
-use super::backlog::Place;
+use super::backlog::{Lane, Place};
 use super::shared::{SendHint, Shared};
 use super::work::{Runnable, SendDetails};
 use crate::domain::execution::Execution;
@@ -33,8 +33,8 @@ pub(super) enum Added {
     Yes,
     /// It needs an account and there is none.
     NoAccount,
-    /// This account has enough to do.
-    Full(AccountId),
+    /// This line of this account has enough to do.
+    Full(AccountId, Lane),
 }
 
 /// Who is to be told once a plan is durable.
@@ -71,21 +71,24 @@ impl<'a> Plan<'a> {
         self.next.as_ref().unwrap_or(&self.row.execution)
     }
 
-    /// Adds a decision. One that is not taken has changed nothing. `granted`: the account that has given it a place.
+    /// Adds a decision. One that is not taken has changed nothing. `granted`: where it was given a place.
     pub(super) fn add(
         &mut self,
         trigger: Trigger,
         mut next: Execution,
         effects: Vec<Effect>,
-        granted: Option<AccountId>,
+        granted: Option<(AccountId, Lane)>,
     ) -> Added {
         let (mut accounts, mut places) = (Vec::new(), Vec::new());
         for effect in &effects {
             if let Effect::Send(intent) = effect {
                 let Some(account) = self.account(&mut next, intent) else { return Added::NoAccount };
                 accounts.push(account);
-                if granted != Some(account) {
-                    let Some(place) = self.shared.backlog(account).enter() else { return Added::Full(account) };
+                let lane = Lane::of(&next);
+                if granted != Some((account, lane)) {
+                    let Some(place) = self.shared.backlog(account, lane).enter() else {
+                        return Added::Full(account, lane);
+                    };
                     places.push(place);
                 }
             }
@@ -152,5 +155,6 @@ fn finish_row(row: FinishSend, details: Option<&SendDetails>) -> Finish {
         account: details.map(|d| d.account),
         rest_until: details.and_then(|d| d.rest_until),
         open_gate: true,
+        brake: details.and_then(|d| d.brake).map(|(kind, until)| (kind.as_str(), until)),
     }
 }

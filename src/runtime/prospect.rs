@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::backlog::{Lane, Rank};
 use super::plan::{Added, Plan, Told};
 use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
@@ -82,14 +83,14 @@ impl Resident {
         let releases = self.shared.releases.load(SeqCst);
         let execution = &self.row.execution;
         let (trigger, details) = match work {
-            Work::Wake | Work::Granted(_) if needs_mending(execution, &self.row.flow) => (Trigger::Adopted, None),
-            Work::Wake | Work::Granted(_) => (which_timer(execution, now), None),
+            Work::Wake | Work::Granted(..) if needs_mending(execution, &self.row.flow) => (Trigger::Adopted, None),
+            Work::Wake | Work::Granted(..) => (which_timer(execution, now), None),
             Work::Trigger(trigger, details) => (trigger.clone(), details.as_deref()),
         };
         if trigger.is_time() && !self.row.campaign.is_active() {
             return self.done(Outcome::Held { releases });
         }
-        let granted = if let Work::Granted(account) = work { Some(*account) } else { None };
+        let granted = if let Work::Granted(account, lane) = work { Some((*account, *lane)) } else { None };
         match self.decide(execution, &trigger, now) {
             Decision::Rejected(why) => self.done(Outcome::Rejected(why.as_str())),
             Decision::Transition { next, effects } => {
@@ -97,9 +98,10 @@ impl Resident {
                 match plan.add(trigger, *next, effects, granted) {
                     Added::Yes => {}
                     Added::NoAccount => return self.done(Outcome::Held { releases }),
-                    Added::Full(account) => {
+                    Added::Full(account, lane) => {
                         let due = execution.next_execution_at.unwrap_or(now);
-                        self.shared.backlog(account).line_up(due, execution.id);
+                        let rank = Rank::of_priority(self.row.campaign.priority());
+                        self.shared.backlog(account, lane).line_up(rank, due, execution.id);
                         return self.done(Outcome::Lined);
                     }
                 }
@@ -153,8 +155,9 @@ impl Resident {
         match committed {
             Committed::Done => {
                 self.row.execution = pending.next;
+                let lane = Lane::of(&self.row.execution);
                 for (account, hint) in &pending.told.hints {
-                    self.shared.hint_channel(*account, *hint);
+                    self.shared.hint_channel(*account, lane, *hint);
                 }
                 let version = self.row.execution.version;
                 self.done(Outcome::Applied { version, trigger: pending.trigger });

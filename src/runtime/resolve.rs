@@ -76,7 +76,8 @@ impl Handle {
             // From here on the engine leaves it alone, also when the account works again.
             review::park(&shared.pool, workspace, send, shared.clock.now()).await?;
         }
-        let details = SendDetails { account: row.account(), receipt: Receipt::default(), rest_until: None };
+        let details =
+            SendDetails { account: row.account(), receipt: Receipt::default(), rest_until: None, brake: None };
         let trigger = Trigger::SendResolved { send, sent, by: by.to_owned() };
         let work = Work::Trigger(trigger, Some(Box::new(details)));
         match deliver_internal(shared, row.execution(), work).await {

@@ -21,6 +21,8 @@ pub(super) struct Campaign {
     announced: AtomicBool,
     /// 0 until the flow could be taken over.
     version: AtomicI32,
+    /// Of two campaigns that want the same slot, the one with the higher number goes first.
+    priority: AtomicI32,
     /// Those it may use, ordered.
     accounts: RwLock<Option<Vec<AccountId>>>,
 }
@@ -29,7 +31,19 @@ impl Campaign {
     /// For tests: one that runs.
     #[cfg(test)]
     pub(super) fn running(workspace: WorkspaceId) -> Self {
-        Self { workspace, active: true.into(), announced: true.into(), version: 1.into(), accounts: RwLock::default() }
+        Self {
+            workspace,
+            active: true.into(),
+            announced: true.into(),
+            version: 1.into(),
+            priority: 0.into(),
+            accounts: RwLock::default(),
+        }
+    }
+
+    /// Of two campaigns that want the same slot, the one with the higher number goes first.
+    pub(super) fn priority(&self) -> i32 {
+        self.priority.load(Relaxed)
     }
 
     /// Whether time moves for its prospects.
@@ -156,6 +170,7 @@ impl Roster {
         if let Some(campaign) = self.campaign(row.id) {
             campaign.active.store(row.active, Relaxed);
             campaign.version.store(version, Relaxed);
+            campaign.priority.store(row.priority, Relaxed);
             *campaign.accounts.write().unwrap_or_else(PoisonError::into_inner) = row.accounts;
             return campaign;
         }
@@ -164,6 +179,7 @@ impl Roster {
             active: row.active.into(),
             announced: false.into(),
             version: version.into(),
+            priority: row.priority.into(),
             accounts: RwLock::new(row.accounts),
         });
         self.campaigns.insert(row.id, Arc::clone(&campaign));

@@ -46,7 +46,9 @@ pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, no
             Spend::Now { spent: Some(Spent { used: gate.used, history: history.to_json() }), gap: next_gap }
         }
         Decision::Wait { until, why: Why::Closed } => Spend::Closed(until),
-        Decision::Wait { until, why: Why::Resting | Why::DayFull { .. } | Why::WeekFull { .. } } => Spend::Scarce(until),
+        Decision::Wait { until, why: Why::Resting | Why::DayFull { .. } | Why::WeekFull { .. } } => {
+            Spend::Scarce(until)
+        }
         Decision::Never { kind } => Spend::Never(kind),
     }
 }

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::backlog::Place;
+use super::backlog::{Lane, Place};
 use super::{DeliverError, Delivery};
+use crate::domain::budget::Kind;
 use crate::domain::execution::{Execution, Status};
 use crate::domain::flow::Flow;
 use crate::domain::id::{AccountId, ExecutionId};
@@ -21,7 +22,7 @@ pub(super) enum Work {
     /// Its wake-up has come; which timer it is, the execution knows.
     Wake,
     /// It was due and waited for its account, which has a place for its send now.
-    Granted(AccountId),
+    Granted(AccountId, Lane),
     /// A fact, a command, or a send's outcome.
     Trigger(Trigger, Option<Box<SendDetails>>),
 }
@@ -29,7 +30,7 @@ pub(super) enum Work {
 impl Work {
     pub(super) const fn name(&self) -> &'static str {
         match self {
-            Self::Wake | Self::Granted(_) => "wake",
+            Self::Wake | Self::Granted(..) => "wake",
             Self::Trigger(trigger, _) => trigger.name(),
         }
     }
@@ -42,6 +43,8 @@ pub(super) struct SendDetails {
     pub(super) receipt: Receipt,
     /// The account sends nothing before this.
     pub(super) rest_until: Option<Timestamp>,
+    /// The account does nothing of this kind before that.
+    pub(super) brake: Option<(Kind, Timestamp)>,
 }
 
 /// Work with the one who waits for its answer.
@@ -68,7 +71,8 @@ impl Inbound {
 
     /// Lets a due execution use its place in the backlog.
     pub(super) fn granted(place: Place) -> Self {
-        let work = Work::Granted(place.account());
+        let (account, lane) = place.whose();
+        let work = Work::Granted(account, lane);
         Self { place: Some(place), ..Self::new(work) }
     }
 

@@ -1,19 +1,21 @@
-//! Sending accounts as the API makes and lists them. The gate's claims are the engine's and live elsewhere.
+//! Sending accounts as the API makes, lists and changes them. The gate's claims are the engine's and live elsewhere.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Error, Pool, failed};
-use crate::domain::account::Channel;
+use crate::domain::account::{AccountStatus, Channel};
 use crate::domain::id::{AccountId, CampaignId, WorkspaceId};
 use crate::domain::time::Timestamp;
 
 // An account without its gate could never send, so both rows are made by one statement.
 const INSERT: &str = "WITH made AS ( \
-       INSERT INTO accounts (workspace_id, id, shard, channel, provider, provider_account_id, name, min_gap_ms, created_at) \
-       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+       INSERT INTO accounts \
+           (workspace_id, id, shard, channel, provider, provider_account_id, name, min_gap_ms, created_at, limits) \
+       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
        ON CONFLICT (workspace_id, provider, provider_account_id) DO NOTHING RETURNING id, shard), \
      gate AS (INSERT INTO account_gate (workspace_id, account_id, shard) SELECT $1, id, shard FROM made) \
      SELECT id FROM made";
@@ -21,9 +23,18 @@ const INSERT: &str = "WITH made AS ( \
 const EXISTING: &str = "SELECT id FROM accounts WHERE workspace_id = $1 AND provider = $2 AND provider_account_id = $3";
 
 const LIST: &str = "SELECT a.id, a.channel, a.provider, a.provider_account_id, a.name, a.status, a.status_reason, \
-       a.min_gap_ms, g.in_flight, g.next_send_at, a.created_at \
+       a.min_gap_ms, g.in_flight, g.next_send_at, a.created_at, a.limits, g.history, g.rests \
      FROM accounts a LEFT JOIN account_gate g ON g.workspace_id = a.workspace_id AND g.account_id = a.id \
-     WHERE a.workspace_id = $1 ORDER BY a.created_at, a.id";
+     WHERE a.workspace_id = $1 AND ($2::uuid IS NULL OR a.id = $2) ORDER BY a.created_at, a.id";
+
+const UPDATE: &str = "UPDATE accounts SET name = coalesce($3, name), min_gap_ms = coalesce($4, min_gap_ms), \
+       limits = CASE WHEN $5 THEN $6 ELSE limits END, \
+       status = coalesce($7, status), status_reason = CASE WHEN $7 IS NULL THEN status_reason END \
+     WHERE workspace_id = $1 AND id = $2";
+
+const RELEASE: &str = "UPDATE account_gate SET rests = NULL, next_send_at = NULL, \
+       history = CASE WHEN history IS NULL THEN NULL ELSE jsonb_set(history, '{rests}', '{}') END \
+     WHERE workspace_id = $1 AND account_id = $2";
 
 const UNKNOWN: &str = "SELECT i.id FROM unnest($2::uuid[]) AS i (id) \
      WHERE NOT EXISTS (SELECT 1 FROM accounts a WHERE a.workspace_id = $1 AND a.id = i.id)";
@@ -33,7 +44,7 @@ const CHANNELS: &str = "SELECT DISTINCT a.channel FROM accounts a \
      WHERE c.workspace_id = $1 AND c.id = $2 AND a.status <> 'disabled'";
 
 /// An account to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct New {
     /// What it sends.
     pub channel: Channel,
@@ -45,6 +56,23 @@ pub struct New {
     pub name: String,
     /// Least time between two sends, in milliseconds.
     pub min_gap_ms: i32,
+    /// How much it may do, as `domain::budget` reads it.
+    pub limits: Option<Value>,
+}
+
+/// What is to be changed about an account; `None` leaves it as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// A name for people.
+    pub name: Option<String>,
+    /// Least time between two sends, in milliseconds.
+    pub min_gap_ms: Option<i32>,
+    /// How much it may do; `Some(None)`: nobody says any more.
+    pub limits: Option<Option<Value>>,
+    /// `active` or `disabled`.
+    pub status: Option<AccountStatus>,
+    /// Let go of what the provider's word made it rest for.
+    pub release: bool,
 }
 
 /// What became of [`create`].
@@ -58,7 +86,7 @@ pub enum Created {
 
 /// An account in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema, sqlx::FromRow)]
-#[schema(as = Account)]
+#[schema(as = AccountRow)]
 pub struct Listed {
     /// Its id with us.
     pub id: Uuid,
@@ -82,6 +110,15 @@ pub struct Listed {
     pub next_send_at: Option<DateTime<Utc>>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// How much it may do, as it is stored.
+    #[serde(skip)]
+    pub limits: Option<Value>,
+    /// What it has done lately, as it is stored.
+    #[serde(skip)]
+    pub history: Option<Value>,
+    /// What the provider has said about its quotas, as it is stored.
+    #[serde(skip)]
+    pub rests: Option<Value>,
 }
 
 /// Makes an account and its gate in one statement.
@@ -100,6 +137,7 @@ pub async fn create(pool: &Pool, workspace: WorkspaceId, new: &New, now: Timesta
         .bind(&new.name)
         .bind(new.min_gap_ms)
         .bind(now.to_utc())
+        .bind(&new.limits)
         .fetch_optional(pool)
         .await
         .map_err(failed("account: create"))?;
@@ -117,12 +155,42 @@ pub async fn create(pool: &Pool, workspace: WorkspaceId, new: &New, now: Timesta
     Ok(Created::Exists(AccountId(id)))
 }
 
-/// Every account of a workspace, oldest first.
+/// Every account of a workspace, oldest first, or the one with an id.
 ///
 /// # Errors
 /// The database's.
-pub async fn list(pool: &Pool, workspace: WorkspaceId) -> Result<Vec<Listed>, Error> {
-    sqlx::query_as(LIST).bind(workspace.0).fetch_all(pool).await.map_err(failed("account: list"))
+pub async fn list(pool: &Pool, workspace: WorkspaceId, only: Option<AccountId>) -> Result<Vec<Listed>, Error> {
+    sqlx::query_as(LIST)
+        .bind(workspace.0)
+        .bind(only.map(|id| id.0))
+        .fetch_all(pool)
+        .await
+        .map_err(failed("account: list"))
+}
+
+/// Changes an account. Answers whether there is one.
+///
+/// # Errors
+/// The database's; then nothing is changed.
+pub async fn update(pool: &Pool, workspace: WorkspaceId, id: AccountId, changes: &Changes) -> Result<bool, Error> {
+    let what = failed("account: update");
+    let mut transaction = pool.begin().await.map_err(&what)?;
+    let updated = sqlx::query(UPDATE)
+        .bind(workspace.0)
+        .bind(id.0)
+        .bind(changes.name.as_deref())
+        .bind(changes.min_gap_ms)
+        .bind(changes.limits.is_some())
+        .bind(changes.limits.as_ref().and_then(Option::as_ref))
+        .bind(changes.status.map(AccountStatus::as_str))
+        .execute(&mut *transaction)
+        .await
+        .map_err(&what)?;
+    if changes.release {
+        sqlx::query(RELEASE).bind(workspace.0).bind(id.0).execute(&mut *transaction).await.map_err(&what)?;
+    }
+    transaction.commit().await.map_err(&what)?;
+    Ok(updated.rows_affected() > 0)
 }
 
 /// Which of these ids are no accounts of the workspace.

@@ -19,8 +19,10 @@ const INSERT: &str = "WITH made AS ( \
 
 // Other programs say `running` for `active`.
 const GET: &str = "SELECT c.id, c.name, CASE c.status WHEN 'running' THEN 'active' ELSE coalesce(c.status, 'draft') END AS status, \
-       coalesce(c.flow_settings, '{}') AS flow_settings, c.flow_version, c.accounts, c.created_at, c.updated_at \
+       coalesce(c.flow_settings, '{}') AS flow_settings, c.flow_version, c.accounts, c.send_priority AS priority, c.created_at, c.updated_at \
      FROM campaigns c WHERE c.workspace_id = $1 AND c.id = $2";
+
+const PRIORITY: &str = "UPDATE campaigns SET send_priority = $3, updated_at = $4 WHERE workspace_id = $1 AND id = $2";
 
 const LIST: &str = "SELECT c.id, c.name, CASE c.status WHEN 'running' THEN 'active' ELSE coalesce(c.status, 'draft') END AS status, \
        c.flow_version, c.created_at, c.updated_at FROM campaigns c \
@@ -69,6 +71,8 @@ pub struct Campaign {
     pub flow_version: Option<i32>,
     /// The accounts it may use; `None` = every account of the workspace.
     pub accounts: Option<Vec<Uuid>>,
+    /// Of two campaigns that want the same account's next slot, the one with the higher number goes first.
+    pub priority: i32,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
@@ -243,4 +247,26 @@ pub async fn flow_version(
         .fetch_optional(pool)
         .await
         .map_err(failed("campaign: flow version"))
+}
+
+/// Sets a campaign's priority. Answers whether there is one.
+///
+/// # Errors
+/// The database's.
+pub async fn set_priority(
+    pool: &Pool,
+    workspace: WorkspaceId,
+    id: CampaignId,
+    priority: i32,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let done = sqlx::query(PRIORITY)
+        .bind(workspace.0)
+        .bind(id.0)
+        .bind(priority)
+        .bind(now.to_utc())
+        .execute(pool)
+        .await
+        .map_err(failed("campaign: set priority"))?;
+    Ok(done.rows_affected() > 0)
 }

@@ -307,6 +307,7 @@ const WRONG_TYPES: &str = "
         ('campaigns', 'status', '{text,varchar}', false),
         ('campaigns', 'flow_settings', '{jsonb,json}', false),
         ('campaigns', 'flow_version', '{int4}', false),
+        ('campaigns', 'send_priority', '{int4}', false),
         ('campaigns', 'accounts', '{_uuid}', false),
         ('campaigns', 'created_at', '{timestamptz,timestamp}', false),
         ('campaigns', 'updated_at', '{timestamptz,timestamp}', false),

@@ -85,7 +85,7 @@ const EXECUTION: &str = "SELECT e.id, e.campaign_id, e.prospect_id, e.current_st
      WHERE c.workspace_id = $1 AND e.prospect_id = $2";
 
 const OPEN_SEND: &str = "SELECT s.id, s.status, s.channel, s.action, s.account_id, a.name AS account_name, a.status AS account_status, \
-       a.status_reason, g.next_send_at, s.parked_at \
+       a.status_reason, g.next_send_at, s.parked_at, a.created_at AS account_since, a.limits, g.history, g.rests \
      FROM sends s \
      JOIN accounts a ON a.workspace_id = s.workspace_id AND a.id = s.account_id \
      LEFT JOIN account_gate g ON g.workspace_id = s.workspace_id AND g.account_id = s.account_id \
@@ -497,6 +497,14 @@ pub struct OpenSend {
     pub next_send_at: Option<DateTime<Utc>>,
     /// Set when reading back was given up.
     pub parked_at: Option<DateTime<Utc>>,
+    /// When the account was made.
+    pub account_since: DateTime<Utc>,
+    /// How much the account may do (`domain::budget`).
+    pub limits: Option<Value>,
+    /// What it has done lately.
+    pub history: Option<Value>,
+    /// What the provider has said about its quotas.
+    pub rests: Option<Value>,
 }
 
 /// Prospects of a campaign in the order they were taken in, after the one of id `after`.

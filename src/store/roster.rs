@@ -2,6 +2,9 @@
 //!
 //! Called by `runtime::roster`. The rows are the truth; the runtime's copy is refreshed on a hint and every few seconds.
 
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -9,6 +12,7 @@ use sqlx::types::Uuid;
 
 use super::{Error, Pool, failed};
 use crate::domain::account::{Account, AccountStatus, Channel};
+use crate::domain::budget;
 use crate::domain::id::{AccountId, CampaignId, WorkspaceId};
 
 /// A campaign as the runtime needs it.
@@ -26,10 +30,13 @@ pub struct CampaignRow {
     pub flow_settings: Option<Value>,
     /// The accounts it may use; `None` = every account of its workspace.
     pub accounts: Option<Vec<AccountId>>,
+    /// Of two campaigns that want the same slot, the one with the higher number goes first.
+    pub priority: i32,
 }
 
 const CAMPAIGNS: &str = "
 SELECT c.id, c.workspace_id, COALESCE(c.status IN ('active', 'running'), false) AS active, c.flow_version, c.accounts,
+       c.send_priority,
        CASE WHEN c.flow_version IS NULL THEN c.flow_settings END AS flow_settings
 FROM campaigns c
 WHERE $1::uuid IS NULL OR c.id = $1";
@@ -52,6 +59,7 @@ pub async fn campaigns(pool: &Pool, only: Option<CampaignId>) -> Result<Vec<Camp
                 accounts: row
                     .try_get::<Option<Vec<Uuid>>, _>("accounts")?
                     .map(|ids| ids.into_iter().map(AccountId).collect()),
+                priority: row.try_get("send_priority")?,
             })
         })
         .collect::<Result<_, sqlx::Error>>()
@@ -96,7 +104,7 @@ pub async fn pin_flow(pool: &Pool, workspace: WorkspaceId, campaign: CampaignId,
 }
 
 const ACCOUNTS: &str = "
-SELECT workspace_id, id, channel, provider, provider_account_id, name, status, min_gap_ms
+SELECT workspace_id, id, channel, provider, provider_account_id, name, status, min_gap_ms, limits, created_at
 FROM accounts ORDER BY workspace_id, id";
 
 /// All accounts, ordered by id.
@@ -109,15 +117,28 @@ pub async fn accounts(pool: &Pool) -> Result<Vec<Account>, Error> {
     rows.iter().filter_map(|row| account(row).transpose()).collect::<Result<_, _>>().map_err(&what)
 }
 
-/// `None`: a word that is not ours, which the CHECK constraints of the table do not admit.
+/// `None`: a word that is not ours, which the CHECK constraints of the table do not admit. An account whose limits cannot be
+/// read (the API writes none that cannot) does not send: without them it might do anything.
 fn account(row: &PgRow) -> Result<Option<Account>, sqlx::Error> {
-    let (Some(channel), Some(status)) =
+    let (Some(channel), Some(mut status)) =
         (Channel::parse(row.try_get("channel")?), AccountStatus::parse(row.try_get("status")?))
     else {
         return Ok(None);
     };
+    let id = AccountId(row.try_get("id")?);
+    let limits: Option<Value> = row.try_get("limits")?;
+    let budget = match limits.map(|limits| budget::parse(&limits, channel)).transpose() {
+        Ok(budget) => budget.map(Arc::new),
+        Err(problems) => {
+            let problem = problems.first().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(account.id = %id, problem, "the limits of this account cannot be read: it does not send until \
+                they are corrected (PATCH /v1/accounts/{id})");
+            status = AccountStatus::Halted;
+            None
+        }
+    };
     Ok(Some(Account {
-        id: AccountId(row.try_get("id")?),
+        id,
         workspace: WorkspaceId(row.try_get("workspace_id")?),
         channel,
         provider: row.try_get("provider")?,
@@ -125,5 +146,7 @@ fn account(row: &PgRow) -> Result<Option<Account>, sqlx::Error> {
         name: row.try_get("name")?,
         status,
         min_gap_ms: u32::try_from(row.try_get::<i32, _>("min_gap_ms")?).unwrap_or(0),
+        budget,
+        since: row.try_get::<DateTime<Utc>, _>("created_at")?.into(),
     }))
 }

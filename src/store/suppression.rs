@@ -3,7 +3,7 @@
 //! Owns table `suppressions`. Entries are made by people (API, CLI) and by facts: whoever unsubscribes or whose mail bounces
 //! for good is put on the list *before* the fact is handed to an execution, in a commit of its own. So nobody is forgotten
 //! when the process dies in between (the fact is applied again), nor when there is no execution left to move. The list is
-//! read when people are taken in ([`super::prospect::import`]) and by each claim, through `campaignd_suppressed` in 0005.
+//! read when people are taken in ([`super::prospect::import`]) and by each claim, through `campaignd_suppressed` in 0006.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -32,6 +32,7 @@ fn wish(world: &World, e: &Execution, at: Timestamp) -> Claim {
         subject: None,
         body: Some("Hi\0!".to_owned()),
         at,
+        spent: None,
     }
 }
 
@@ -57,6 +58,7 @@ fn finish(world: &World, e: &Execution, status: SendStatus) -> Finish {
         account: Some(world.account),
         rest_until: None,
         open_gate: true,
+        brake: None,
     }
 }
 
@@ -145,7 +147,7 @@ async fn a_claim_stores_what_will_be_handed_to_the_provider() {
     let e = &world.decide_sends(&writer, 1).await[0];
     assert_eq!(claim(&world, e).await, ClaimResult::Claimed { dispatch_count: 1 });
     let key = (WORKSPACE, e.open_send.unwrap());
-    let d = send::load_for_dispatch(&world.pool, &[key]).await.unwrap().remove(0);
+    let d = send::load_for_dispatch(&world.pool, &[(key, false)]).await.unwrap().remove(0);
     assert_eq!(d.send.status, SendStatus::Dispatching);
     assert_eq!(d.send.lease_epoch, world.lease.epoch(world.account.shard()));
     assert_eq!((d.send.claimed_at, d.dispatch_count), (Some(NOW), 1));
@@ -196,7 +198,7 @@ async fn five_hundred_accounts_claim_and_are_loaded_by_one_statement_each() {
         claims.push(claim);
         assert_eq!(commit(&writer, change).await, Committed::Done);
     }
-    let keys: Vec<_> = claims.iter().map(|c| (WORKSPACE, c.send)).collect();
+    let keys: Vec<_> = claims.iter().map(|c| ((WORKSPACE, c.send), false)).collect();
     let loaded = send::load_for_dispatch(&world.pool, &keys).await.unwrap();
     assert_eq!(loaded.len(), 512);
     assert!(loaded.iter().all(|d| d.send.status == SendStatus::Pending && d.prospect["city"] == "Ulm"));
@@ -347,7 +349,7 @@ async fn what_a_send_taught_is_known_to_the_next_and_finds_the_execution() {
     let next = due(&after, world.account);
     let key = (WORKSPACE, next.next.open_send.unwrap());
     assert_eq!(commit(&writer, next).await, Committed::Done);
-    let d = send::load_for_dispatch(&world.pool, &[key]).await.unwrap().remove(0);
+    let d = send::load_for_dispatch(&world.pool, &[(key, false)]).await.unwrap().remove(0);
     assert_eq!(d.learnt.recipient_id.as_deref(), Some("ACo1"));
     assert_eq!((d.learnt.chat_id.as_deref(), d.learnt.thread_id), (Some("chat-1"), None));
 

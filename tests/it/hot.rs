@@ -72,6 +72,7 @@ async fn transitions_claims_and_outcomes_write_no_index_of_what_they_change() {
             subject: None,
             body: Some("Hello Ann".to_owned()),
             at: NOW,
+            spent: None,
         };
         let claimed = send::claim(&world.pool, &lease, &[wish]).await.unwrap();
         assert!(matches!(claimed[0].result, ClaimResult::Claimed { .. }), "{claimed:?}");
@@ -89,6 +90,7 @@ async fn transitions_claims_and_outcomes_write_no_index_of_what_they_change() {
             account: Some(world.account),
             rest_until: None,
             open_gate: true,
+            brake: None,
         }];
         assert_eq!(queue(&writer, sent).await.unwrap(), Committed::Done);
     }

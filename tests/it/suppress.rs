@@ -288,11 +288,11 @@ async fn people_who_said_so_before_there_was_a_list_are_on_it_after_the_migratio
     // As it was one migration ago.
     let before =
         "DROP FUNCTION campaignd_suppressed; DROP FUNCTION campaignd_suppression_value; DROP INDEX sends_parked;
-        DROP TABLE suppressions, link_secrets; DELETE FROM campaignd_migrations WHERE version = 5;";
+        DROP TABLE suppressions, link_secrets; DELETE FROM campaignd_migrations WHERE version = 6;";
     let script = [before, &ended(0, "unsubscribed"), &ended(1, "bounced"), &ended(2, "replied")].concat();
     api.db.script(script).await.unwrap();
     let report = campaignd::store::migrate::migrate(&api.db.pool).await.unwrap();
-    assert_eq!(report.applied, ["5 suppressions"]);
+    assert_eq!(report.applied, ["6 suppressions"]);
     let on_it: std::collections::BTreeSet<_> = values(&api, "").await.into_iter().collect();
     let expected = [
         entry("address", "ada@example.org", "unsubscribed"),

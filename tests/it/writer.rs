@@ -276,6 +276,7 @@ fn decide(change: &mut Change, flow: &Flow, account: AccountId, trigger: Trigger
                 account: Some(account),
                 rest_until: None,
                 open_gate: true,
+                brake: None,
             }),
         }
     }

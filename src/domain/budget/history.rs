@@ -81,6 +81,20 @@ impl History {
         *rest = (*rest).max(until);
     }
 
+    /// What an account's gate holds: its history, and beside it what the provider has said since (kind -> microseconds since
+    /// 1970), which outcomes write without knowing the history.
+    ///
+    /// # Errors
+    /// What cannot be read: then nothing may be sent.
+    pub fn of_gate(history: Option<&Value>, rests: Option<&Value>) -> Result<Self, String> {
+        let mut whole = history.map_or_else(|| Ok(Self::default()), Self::from_json)?;
+        for (kind, until) in rests.and_then(Value::as_object).into_iter().flatten() {
+            let until = until.as_i64().ok_or_else(|| format!("rests: {kind} is no time"))?;
+            whole.brake(Kind::parse(kind), Timestamp::from_micros(until));
+        }
+        Ok(whole)
+    }
+
     /// Lets go of all brakes: the account was reconnected, or a person says so.
     pub fn release(&mut self) {
         self.rests.clear();

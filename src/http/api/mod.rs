@@ -1,6 +1,7 @@
 //! The API under `/v1`: one file a noun. Every handler is bound to the workspace of the request's key.
 
 pub(crate) mod accounts;
+mod allowance;
 pub(crate) mod campaigns;
 pub(crate) mod commands;
 pub(crate) mod hooks;

@@ -6,10 +6,14 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::error::Result;
+use super::allowance::Waits;
 use crate::domain::account::Channel;
-use crate::domain::flow;
-use crate::domain::id::{CampaignId, WorkspaceId};
+use crate::domain::budget::Kind;
+use crate::domain::flow::{self, Step};
+use crate::domain::id::{AccountId, CampaignId, WorkspaceId};
+use crate::domain::send::Action;
 use crate::domain::time::Timestamp;
+use crate::store::account::Listed;
 use crate::store::prospect::{self, Execution, OpenSend};
 use crate::store::{Pool, account, campaign};
 
@@ -64,40 +68,63 @@ pub(crate) async fn waiting_on(
     let id = CampaignId(campaign);
     let campaign = campaign::get(pool, workspace, id).await?;
     let status = campaign.as_ref().map_or("draft", |c| c.status.as_str());
-    let mut missing = None;
+    let step = match execution.status.as_deref() {
+        Some("pending" | "executing") => next_step(pool, workspace, id, campaign.as_ref(), execution).await?,
+        _ => None,
+    };
+    let channel = step.as_ref().and_then(|step| step.action.channel());
+    let mut why = Reasons { texted: step.as_ref().is_some_and(|step| step.message.is_some()), ..Reasons::default() };
     if execution.status.as_deref() == Some("pending")
-        && let Some(channel) = next_channel(pool, workspace, id, campaign.as_ref(), execution).await?
-        && !account::channels(pool, workspace, id).await?.contains(&channel)
+        && let Some(channel) = channel
     {
-        missing = Some(channel);
+        if !account::channels(pool, workspace, id).await?.contains(&channel) {
+            why.missing = Some(channel);
+        } else if let Some(chosen) = chosen_account(execution, channel)
+            && let Some(row) = account::list(pool, workspace, Some(chosen)).await?.pop()
+            && let Some(kind) = step.and_then(|step| Kind::of(step.action, step.message.is_some(), false))
+        {
+            why.budget = Waits::of_account(&row).why(kind, now).map(|(text, until)| (row, text, until));
+        }
     }
-    Ok(explain(execution, open.as_ref(), status, missing, now.to_utc()))
+    Ok(explain(execution, open.as_ref(), status, &why, now))
 }
 
-/// The channel of the current step, as far as the stored flow can be read.
-async fn next_channel(
+/// What else is known about why an execution waits.
+#[derive(Default)]
+struct Reasons {
+    /// The next step's channel, for which there is no account.
+    missing: Option<Channel>,
+    /// The next step has a text.
+    texted: bool,
+    /// The account that contacts this person, and why its budget has no room for the next step.
+    budget: Option<(Listed, String, Option<DateTime<Utc>>)>,
+}
+
+/// The account that contacts this person on a channel, once it was chosen.
+fn chosen_account(execution: &Execution, channel: Channel) -> Option<AccountId> {
+    let id = execution.channel_accounts.as_ref()?.get(channel.as_str())?.as_str()?;
+    id.parse().ok().map(AccountId)
+}
+
+/// The current step, as far as the stored flow can be read.
+async fn next_step(
     pool: &Pool,
     workspace: WorkspaceId,
     id: CampaignId,
     campaign: Option<&campaign::Campaign>,
     execution: &Execution,
-) -> Result<Option<Channel>> {
+) -> Result<Option<Step>> {
     let pinned = match execution.flow_version {
         Some(version) => campaign::flow_version(pool, workspace, id, version).await?,
         None => None,
     };
     let flow = pinned.as_ref().or_else(|| campaign.map(|c| &c.flow_settings)).and_then(|f| flow::parse(f).ok());
     let position = execution.current_step.and_then(|n| u32::try_from(n).ok());
-    Ok(flow.zip(position).and_then(|(flow, n)| flow.step(n)?.action.channel()))
+    Ok(flow.zip(position).and_then(|(flow, n)| flow.step(n).cloned()))
 }
 
-fn explain(
-    execution: &Execution,
-    open: Option<&OpenSend>,
-    campaign: &str,
-    missing: Option<Channel>,
-    now: DateTime<Utc>,
-) -> WaitingOn {
+fn explain(execution: &Execution, open: Option<&OpenSend>, campaign: &str, why: &Reasons, at: Timestamp) -> WaitingOn {
+    let now = at.to_utc();
     let status = execution.status.as_deref().unwrap_or_default();
     if matches!(status, "completed" | "failed") {
         let reason = execution.exit_reason.as_deref().map_or_else(String::new, |r| format!(" ({r})"));
@@ -107,7 +134,7 @@ fn explain(
         return WaitingOn::new("person", "paused by an operator: resume it to go on");
     }
     if let (true, Some(open)) = (status == "executing", open) {
-        return explain_send(open, campaign, now);
+        return explain_send(open, campaign, why.texted, at);
     }
     if campaign != "active" {
         let mend = if campaign == "draft" { "start it" } else { "resume it" };
@@ -118,7 +145,7 @@ fn explain(
     }
     match status {
         "waiting_trigger" => explain_wait(execution),
-        "pending" => match (missing, execution.next_execution_at) {
+        "pending" => match (why.missing, execution.next_execution_at) {
             (Some(channel), _) => WaitingOn::new(
                 "account",
                 format!("the next step needs {channel}, and no account for it may be used: add one"),
@@ -126,6 +153,20 @@ fn explain(
             (None, Some(at)) if at > now => WaitingOn {
                 until: Some(at),
                 ..WaitingOn::new("time", format!("step {} is due at {}", step(execution), shown(at)))
+            },
+            (None, Some(at)) if let Some((account, text, until)) = &why.budget => WaitingOn {
+                until: *until,
+                account_id: Some(account.id),
+                ..WaitingOn::new(
+                    "account",
+                    format!(
+                        "step {} has been due since {} and waits in line at account '{}': {text}{}",
+                        step(execution),
+                        shown(at),
+                        account.name,
+                        until_text(*until)
+                    ),
+                )
             },
             (None, Some(at)) => WaitingOn {
                 until: Some(at),
@@ -159,7 +200,8 @@ impl WaitingOn {
     }
 }
 
-fn explain_send(open: &OpenSend, campaign: &str, now: DateTime<Utc>) -> WaitingOn {
+fn explain_send(open: &OpenSend, campaign: &str, texted: bool, at: Timestamp) -> WaitingOn {
+    let now = at.to_utc();
     let (action, account) = (&open.action, &open.account_name);
     let about = WaitingOn {
         send_id: Some(open.id),
@@ -179,7 +221,16 @@ fn explain_send(open: &OpenSend, campaign: &str, now: DateTime<Utc>) -> WaitingO
                 until: Some(at),
                 ..say("account", format!("{action} waits its turn: account '{account}' sends again at {}", shown(at)))
             },
-            None => say("send", format!("{action} waits its turn at account '{account}'")),
+            None => match Action::parse(action)
+                .and_then(|action| Kind::of(action, texted, false))
+                .and_then(|kind| Waits::of_send(open).why(kind, at))
+            {
+                Some((text, until)) => WaitingOn {
+                    until,
+                    ..say("account", format!("{action} waits for account '{account}': {text}{}", until_text(until)))
+                },
+                None => say("send", format!("{action} waits its turn at account '{account}'")),
+            },
         },
         "dispatching" => say("send", format!("{action} is with the provider, through account '{account}'")),
         "unknown" if open.parked_at.is_some() => say(
@@ -193,6 +244,10 @@ fn explain_send(open: &OpenSend, campaign: &str, now: DateTime<Utc>) -> WaitingO
     }
 }
 
+fn until_text(until: Option<DateTime<Utc>>) -> String {
+    until.map_or_else(String::new, |at| format!("; there is room again at {}", shown(at)))
+}
+
 fn step(execution: &Execution) -> i32 {
     execution.current_step.unwrap_or(1)
 }
@@ -204,6 +259,7 @@ fn shown(at: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
+    use serde_json::json;
 
     use super::*;
 
@@ -251,12 +307,17 @@ mod tests {
             status_reason: Some("credentials".to_owned()),
             next_send_at: None,
             parked_at: None,
+            account_since: DateTime::UNIX_EPOCH,
+            limits: None,
+            history: None,
+            rests: None,
         }
     }
 
     #[test]
     fn each_standing_has_its_explanation() {
-        let now = DateTime::UNIX_EPOCH;
+        let at = Timestamp::from(DateTime::<Utc>::UNIX_EPOCH);
+        let now = at.to_utc();
         let later = Some(now + TimeDelta::hours(1));
         let due = |at| Execution { next_execution_at: at, ..execution("pending") };
         let waiting = Execution {
@@ -286,10 +347,24 @@ mod tests {
             (&executing, Some(open("unknown", "active")), "active", None, "send"),
             (&executing, Some(parked), "active", None, "person"),
         ] {
-            let said = explain(execution, open.as_ref(), campaign, missing, now);
+            let why = Reasons { missing, ..Reasons::default() };
+            let said = explain(execution, open.as_ref(), campaign, &why, at);
             assert_eq!(said.kind, kind, "{said:?}");
         }
-        let said = explain(&waiting, None, "active", None, now);
+        let full = OpenSend {
+            limits: Some(json!({"kind": "linkedin_free", "limits": {"message": {"day": 1}}, "warm_up": null})),
+            history: Some(json!({"v": 1, "counts": {"message": [[0, 1]]}, "rests": {}})),
+            channel: "linkedin".to_owned(),
+            action: "send_linkedin_message".to_owned(),
+            ..open("pending", "active")
+        };
+        let said = explain(&executing, Some(&full), "active", &Reasons::default(), at);
+        assert_eq!(
+            said.text,
+            "send_linkedin_message waits for account 'Seat': 1 of message in 24 hours are used up; there is room again at \
+             1970-01-02T00:15:00Z"
+        );
+        let said = explain(&waiting, None, "active", &Reasons::default(), at);
         assert_eq!(
             said.text,
             "waits for connection_accepted, until 1970-01-01T01:00:00Z at the latest \

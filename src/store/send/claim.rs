@@ -9,6 +9,7 @@ use sqlx::postgres::PgRow;
 
 use super::count;
 use crate::domain::id::{AccountId, SendId, WorkspaceId};
+use crate::domain::suppression::Reason;
 use crate::domain::time::Timestamp;
 use crate::store::lease::LeaseView;
 use crate::store::{Error, Pool, clean, failed, json_text, shard_column};
@@ -21,8 +22,8 @@ use crate::store::{Error, Pool, clean, failed, json_text, shard_column};
 /// was made it took that one, through everybody's sends (310 claims: 1.6 s instead of 20 ms).
 const CLAIM: &str = "WITH want AS MATERIALIZED ( \
         SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::timestamptz[], $6::uuid[], $7::smallint[], $8::bigint[], \
-            $9::text[], $10::text[], $11::text[], $12::timestamptz[]) \
-        AS w(workspace_id, id, created_at, account_id, shard, epoch, recipient, subject, body, at)), \
+            $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::integer[], $14::text[]) \
+        AS w(workspace_id, id, created_at, account_id, shard, epoch, recipient, subject, body, at, used, history)), \
     lease AS MATERIALIZED ( \
         SELECT l.shard FROM shard_lease l JOIN (SELECT DISTINCT shard, epoch FROM want) w ON w.shard = l.shard \
         WHERE l.owner = $1 AND l.incarnation = $2 AND l.epoch = w.epoch ORDER BY l.shard FOR SHARE OF l), \
@@ -31,6 +32,7 @@ const CLAIM: &str = "WITH want AS MATERIALIZED ( \
         JOIN want w ON w.workspace_id = g.workspace_id AND w.account_id = g.account_id \
         WHERE w.shard IN (SELECT shard FROM lease) \
         AND g.in_flight IS NULL AND coalesce(g.next_send_at, '-infinity') <= w.at \
+        AND (w.used IS NULL OR g.used = w.used) \
         ORDER BY g.workspace_id, g.account_id FOR UPDATE OF g), \
     claimed AS ( \
         UPDATE sends s SET status = 'dispatching', dispatch_count = s.dispatch_count + 1, lease_epoch = w.epoch, \
@@ -44,10 +46,12 @@ const CLAIM: &str = "WITH want AS MATERIALIZED ( \
             FROM campaign_prospect_execution_state e WHERE e.id = s.execution_id) \
         AND NOT EXISTS (SELECT 1 FROM sends o WHERE o.execution_id = s.execution_id AND o.id <> s.id \
             AND o.status IN ('dispatching', 'unknown') AND o.parked_at IS NULL OFFSET 0) \
-        RETURNING s.workspace_id, s.id, s.account_id, s.dispatch_count, w.epoch, w.at), \
+        AND NOT EXISTS (SELECT FROM campaignd_suppressed(w.workspace_id, s.channel, w.recipient::jsonb)) \
+        RETURNING s.workspace_id, s.id, s.account_id, s.dispatch_count, w.epoch, w.at, w.history), \
     shut AS ( \
         UPDATE account_gate g SET in_flight = k.id, in_flight_since = k.at, used = g.used + 1, \
-            used_since = coalesce(g.used_since, k.at), lease_epoch = k.epoch \
+            used_since = coalesce(g.used_since, k.at), lease_epoch = k.epoch, \
+            history = coalesce(k.history::jsonb, g.history) \
         FROM claimed k WHERE g.workspace_id = k.workspace_id AND g.account_id = k.account_id) \
     SELECT k.id, k.dispatch_count FROM claimed k";
 
@@ -56,9 +60,10 @@ const CLAIM: &str = "WITH want AS MATERIALIZED ( \
 const WHY: &str = "SELECT w.id, EXISTS (SELECT 1 FROM shard_lease l \
             WHERE l.shard = w.shard AND l.owner = $1 AND l.incarnation = $2 AND l.epoch = w.epoch), \
         a.status, c.status, s.status, coalesce(e.status = 'executing' AND e.open_send = w.id, false), \
-        CASE WHEN g.next_send_at > w.at THEN g.next_send_at END \
-    FROM unnest($3::uuid[], $4::uuid[], $5::timestamptz[], $6::uuid[], $7::smallint[], $8::bigint[], $9::timestamptz[]) \
-        AS w(workspace_id, id, created_at, account_id, shard, epoch, at) \
+        CASE WHEN g.next_send_at > w.at THEN g.next_send_at END, \
+        (SELECT min(x.reason) FROM campaignd_suppressed(w.workspace_id, s.channel, w.recipient::jsonb) AS x (reason)) \
+    FROM unnest($3::uuid[], $4::uuid[], $5::timestamptz[], $6::uuid[], $7::smallint[], $8::bigint[], $9::timestamptz[], \
+        $10::text[]) AS w(workspace_id, id, created_at, account_id, shard, epoch, at, recipient) \
     LEFT JOIN accounts a ON a.workspace_id = w.workspace_id AND a.id = w.account_id \
     LEFT JOIN account_gate g ON g.workspace_id = w.workspace_id AND g.account_id = w.account_id \
     LEFT JOIN sends s ON s.workspace_id = w.workspace_id AND s.id = w.id AND s.created_at = w.created_at \
@@ -86,6 +91,18 @@ pub struct Claim {
     pub body: Option<String>,
     /// Now, by the program's clock.
     pub at: Timestamp,
+    /// What it uses up of the account's budget; `None` for an account that has none.
+    pub spent: Option<Spent>,
+}
+
+/// What a claim uses up of a budget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spent {
+    /// How often the gate had been used when the history was read. Where it was used since, nothing is claimed: the decision
+    /// was taken on an old history.
+    pub used: i32,
+    /// The history with this send in it.
+    pub history: Value,
 }
 
 /// What became of a claim.
@@ -98,7 +115,8 @@ pub enum ClaimResult {
     },
     /// The send is not pending any more, or its execution does not wait for it.
     NotPending,
-    /// Another send of the account is in flight, or another send of the same execution has no outcome yet.
+    /// Another send of the account is in flight or has been since its history was read, or another send of the same
+    /// execution has no outcome yet.
     GateBusy,
     /// The account rests.
     GateResting {
@@ -109,6 +127,11 @@ pub enum ClaimResult {
     CampaignInactive,
     /// The account is halted, switched off or gone.
     AccountNotActive,
+    /// The person is on the list of those who are not written to.
+    Suppressed {
+        /// Why.
+        reason: Reason,
+    },
     /// The account's shard is not ours any more.
     LeaseLost,
 }
@@ -153,6 +176,8 @@ pub async fn claim(pool: &Pool, lease: &LeaseView, claims: &[Claim]) -> Result<V
         .bind(first.iter().map(|c| text(&c.subject)).collect::<Vec<_>>())
         .bind(first.iter().map(|c| text(&c.body)).collect::<Vec<_>>())
         .bind(first.iter().map(|c| c.at.to_utc()).collect::<Vec<_>>())
+        .bind(first.iter().map(|c| c.spent.as_ref().map(|s| s.used)).collect::<Vec<_>>())
+        .bind(first.iter().map(|c| c.spent.as_ref().map(|s| json_text(&s.history))).collect::<Vec<_>>())
         .fetch_all(pool)
         .await
         .map_err(&what)?;
@@ -190,6 +215,7 @@ async fn why_not(pool: &Pool, lease: &LeaseView, claims: &[&Claim]) -> Result<Ha
         .bind(claims.iter().map(|c| shard_column(c.account_shard)).collect::<Vec<_>>())
         .bind(claims.iter().map(|c| lease.epoch(c.account_shard)).collect::<Vec<_>>())
         .bind(claims.iter().map(|c| c.at.to_utc()).collect::<Vec<_>>())
+        .bind(claims.iter().map(|c| json_text(&c.recipient)).collect::<Vec<_>>())
         .fetch_all(pool)
         .await
         .map_err(&what)?;
@@ -201,6 +227,7 @@ fn reason(row: &PgRow) -> Result<ClaimResult, sqlx::Error> {
     let (account, campaign): (Option<&str>, Option<&str>) = (row.try_get(2)?, row.try_get(3)?);
     let (send, waits): (Option<&str>, bool) = (row.try_get(4)?, row.try_get(5)?);
     let until: Option<DateTime<Utc>> = row.try_get(6)?;
+    let suppressed: Option<&str> = row.try_get(7)?;
     Ok(if !fenced {
         ClaimResult::LeaseLost
     } else if send != Some("pending") || !waits {
@@ -209,6 +236,8 @@ fn reason(row: &PgRow) -> Result<ClaimResult, sqlx::Error> {
         ClaimResult::CampaignInactive
     } else if account != Some("active") {
         ClaimResult::AccountNotActive
+    } else if let Some(reason) = suppressed.and_then(Reason::parse) {
+        ClaimResult::Suppressed { reason }
     } else if let Some(until) = until {
         ClaimResult::GateResting { until: until.into() }
     } else {

@@ -50,8 +50,8 @@ const NO_TIMEOUT: &str = "SELECT set_config('statement_timeout', '0', true)";
 const LOAD: &str = "SELECT s.workspace_id, s.id, s.created_at, s.execution_id, s.campaign_id, s.account_id, s.status, \
         s.lease_epoch, s.action, s.claimed_at, s.settle_count, s.parked_at IS NOT NULL, s.flow_version, s.step, \
         s.prospect_id, s.step_id, s.attempt, s.dispatch_count, s.recipient, s.subject, s.body, \
-        e.status, e.open_send, to_jsonb(p), i.learnt \
-    FROM unnest($1::uuid[], $2::uuid[]) AS want(workspace_id, id) \
+        e.status, e.open_send, to_jsonb(p), i.learnt, g.used, g.history, g.rests \
+    FROM unnest($1::uuid[], $2::uuid[], $3::boolean[]) AS want(workspace_id, id, budgeted) \
     CROSS JOIN LATERAL (SELECT * FROM sends s WHERE s.workspace_id = want.workspace_id AND s.id = want.id OFFSET 0) s \
     LEFT JOIN LATERAL (SELECT e.status, e.open_send FROM campaign_prospect_execution_state e \
         WHERE e.id = s.execution_id AND s.status <> 'pending' OFFSET 0) e ON true \
@@ -59,7 +59,9 @@ const LOAD: &str = "SELECT s.workspace_id, s.id, s.created_at, s.execution_id, s
     LEFT JOIN LATERAL ( \
         SELECT jsonb_object_agg(k.kind, k.value ORDER BY k.created_at) AS learnt FROM identities k \
         WHERE k.execution_id = s.execution_id AND k.account_id = s.account_id \
-        AND k.kind IN ('recipient', 'chat', 'lid', 'rfc_message', 'thread')) i ON true";
+        AND k.kind IN ('recipient', 'chat', 'lid', 'rfc_message', 'thread')) i ON true \
+    LEFT JOIN LATERAL (SELECT g.used, g.history, g.rests FROM account_gate g \
+        WHERE want.budgeted AND g.workspace_id = s.workspace_id AND g.account_id = s.account_id OFFSET 0) g ON true";
 
 /// A send that has no outcome yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +139,19 @@ pub struct Dispatch {
     pub prospect: Value,
     /// What earlier sends taught us.
     pub learnt: Learnt,
+    /// What its account has done lately; only where it was asked for.
+    pub gate: Option<Gate>,
+}
+
+/// An account's gate, as far as a budget needs it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gate {
+    /// How often it was used.
+    pub used: i32,
+    /// What for (`domain::budget`); `None`: nothing yet.
+    pub history: Option<Value>,
+    /// What the provider has said: kind of action -> microseconds since 1970.
+    pub rests: Option<Value>,
 }
 
 impl OpenSend {
@@ -194,15 +209,18 @@ pub async fn in_flight(pool: &Pool) -> Result<Vec<OpenSend>, Error> {
     rows.iter().map(OpenSend::from_row).collect()
 }
 
-/// Reads what carrying these sends out needs. Sends without a row are absent; the order is not that of `sends`.
+/// Reads what carrying these sends out needs, and of those with `true` what their account has done lately. Sends without a
+/// row are absent; the order is not that of `sends`.
 ///
 /// # Errors
 /// When Postgres cannot be asked, or a row holds a word that is not ours.
-pub async fn load_for_dispatch(pool: &Pool, sends: &[SendKey]) -> Result<Vec<Dispatch>, Error> {
-    let (workspaces, ids) = keys(sends);
+pub async fn load_for_dispatch(pool: &Pool, sends: &[(SendKey, bool)]) -> Result<Vec<Dispatch>, Error> {
+    let (keyed, budgeted): (Vec<SendKey>, Vec<bool>) = sends.iter().copied().unzip();
+    let (workspaces, ids) = keys(&keyed);
     let rows = sqlx::query(LOAD)
         .bind(workspaces)
         .bind(ids)
+        .bind(budgeted)
         .fetch_all(pool)
         .await
         .map_err(failed("loading sends for dispatch"))?;
@@ -233,6 +251,12 @@ fn dispatch_from_row(row: &PgRow) -> Result<Dispatch, Error> {
             lid: known("lid"),
             rfc_message_id: known("rfc_message"),
             thread_id: known("thread"),
+        },
+        gate: match row.try_get::<Option<i32>, _>(25).map_err(&what)? {
+            Some(used) => {
+                Some(Gate { used, history: row.try_get(26).map_err(&what)?, rests: row.try_get(27).map_err(&what)? })
+            }
+            None => None,
         },
         send,
     })

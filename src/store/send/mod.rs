@@ -15,8 +15,8 @@ pub mod review;
 mod settle;
 
 pub use account::{halt_account, reopen_stale_gates, resume_account};
-pub use claim::{Claim, ClaimOutcome, ClaimResult, claim};
-pub use load::{Dispatch, Learnt, OpenSend, in_flight, load_for_dispatch, open_sends};
+pub use claim::{Claim, ClaimOutcome, ClaimResult, Spent, claim};
+pub use load::{Dispatch, Gate, Learnt, OpenSend, in_flight, load_for_dispatch, open_sends};
 pub use settle::{close_orphan, count_settle};
 
 /// A send's key without its partition.

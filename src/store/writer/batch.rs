@@ -120,6 +120,8 @@ struct Finishes {
     account: Vec<Option<Uuid>>,
     rest_until: Vec<Option<DateTime<Utc>>>,
     open_gate: Vec<bool>,
+    brake: Vec<Option<&'static str>>,
+    brake_until: Vec<Option<i64>>,
 }
 
 /// One entry a name that a provider gave something.
@@ -187,6 +189,8 @@ impl Batch {
             f.account.push(finish.account.map(|a| a.0));
             f.rest_until.push(finish.rest_until.map(|t| t.to_utc()));
             f.open_gate.push(finish.open_gate);
+            f.brake.push(finish.brake.map(|(kind, _)| kind));
+            f.brake_until.push(finish.brake.map(|(_, until)| until.as_micros()));
             if let (Some(receipt), Some(account)) = (&finish.receipt, finish.account) {
                 for (kind, value) in identities(receipt) {
                     self.identity.execution.push(execution);
@@ -301,7 +305,9 @@ impl Batch {
                 .bind(&i.execution)
                 .bind(&i.kind)
                 .bind(&i.value)
-                .bind(&i.account);
+                .bind(&i.account)
+                .bind(&f.brake)
+                .bind(&f.brake_until);
         }
         query
     }

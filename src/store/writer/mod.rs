@@ -116,6 +116,8 @@ pub struct Finish {
     pub rest_until: Option<Timestamp>,
     /// Open the account's gate, if this send is the one in flight.
     pub open_gate: bool,
+    /// The account does nothing of this kind (or `all`) before that: kept in the gate beside its history.
+    pub brake: Option<(&'static str, Timestamp)>,
 }
 
 /// What became of a change.

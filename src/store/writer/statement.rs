@@ -6,7 +6,7 @@
 //! not move leaves nothing behind.
 
 // Arrays of arrays do not exist in Postgres, and jsonb arrays cost as much as text: both travel as text and are cast.
-// Parameters $1 to $42 are the transitions', $43 to $53 the new sends', $54 to $69 the outcomes'.
+// Parameters $1 to $42 are the transitions', $43 to $53 the new sends', $54 to $71 the outcomes'.
 
 /// The fence, the executions and their history.
 macro_rules! moves {
@@ -79,8 +79,9 @@ macro_rules! outcomes {
         WHERE s.workspace_id = m.workspace_id AND s.id = x.id AND s.execution_id = m.id AND s.status = 'pending'), \
     ended AS MATERIALIZED ( \
         SELECT f.*, m.workspace_id, m.at FROM unnest($56::uuid[], $57::uuid[], $58::text[], $59::boolean[], $60::text[], \
-            $61::text[], $62::text[], $63::uuid[], $64::timestamptz[], $65::boolean[]) \
-            AS f(execution, id, status, parked, class, error, receipt, account_id, rest_until, open_gate) \
+            $61::text[], $62::text[], $63::uuid[], $64::timestamptz[], $65::boolean[], $70::text[], $71::bigint[]) \
+            AS f(execution, id, status, parked, class, error, receipt, account_id, rest_until, open_gate, \
+                brake, brake_until) \
         JOIN moved m ON m.id = f.execution), \
     finished AS ( \
         UPDATE sends s SET status = f.status, \
@@ -93,13 +94,16 @@ macro_rules! outcomes {
         AND s.status IN ('pending', 'dispatching', 'unknown')), \
     gates AS MATERIALIZED ( \
         SELECT f.workspace_id, f.account_id, array_agg(f.id) FILTER (WHERE f.open_gate) AS opened, \
-            max(f.rest_until) AS rest_until \
-        FROM ended f WHERE f.account_id IS NOT NULL AND (f.open_gate OR f.rest_until IS NOT NULL) GROUP BY 1, 2), \
+            max(f.rest_until) AS rest_until, \
+            jsonb_object_agg(f.brake, f.brake_until ORDER BY f.brake_until) FILTER (WHERE f.brake IS NOT NULL) AS rests \
+        FROM ended f WHERE f.account_id IS NOT NULL \
+        AND (f.open_gate OR f.rest_until IS NOT NULL OR f.brake IS NOT NULL) GROUP BY 1, 2), \
     opened AS ( \
         UPDATE account_gate g SET \
             in_flight = CASE WHEN g.in_flight = ANY(x.opened) THEN NULL ELSE g.in_flight END, \
             in_flight_since = CASE WHEN g.in_flight = ANY(x.opened) THEN NULL ELSE g.in_flight_since END, \
-            next_send_at = greatest(g.next_send_at, x.rest_until) \
+            next_send_at = greatest(g.next_send_at, x.rest_until), \
+            rests = CASE WHEN x.rests IS NULL THEN g.rests ELSE coalesce(g.rests, '{}') || x.rests END \
         FROM gates x WHERE g.workspace_id = x.workspace_id AND g.account_id = x.account_id), \
     learnt AS ( \
         INSERT INTO identities (workspace_id, kind, value, account_id, execution_id, created_at) \
