@@ -15,18 +15,19 @@ use crate::sandbox::{self, Behaviour, Options};
 /// Arguments of `sandbox`.
 #[derive(Debug, ClapArgs)]
 #[command(
-    long_about = "A server that speaks Unipile v1 and plays the people behind it.\n\n\
-    Any client written to Unipile's published contract works against it: point it at http://ADDR with the key. Whatever it \
-    sends is written into a ledger; people accept, reply, bounce, open and unsubscribe by themselves, as their names say \
-    (jane-accepts-at-once, jane+bounces@example.com), or as they are told. docs/sandbox.md teaches all of it.",
-    after_help = "Examples:\n  \
+    after_help = "Any client written to Unipile's published v1 contract works against it: point it at http://ADDR with the key. Whatever it \
+    sends is written into a ledger. People accept, reply, bounce, open and unsubscribe by themselves, as their names say \
+    (jane-accepts-at-once, jane+bounces@example.com), or as they are told. docs/sandbox.md teaches all of it.\n\n\
+    Examples:\n  \
     campaignd sandbox --people lifelike --speed 3600\n  \
-    campaignd sandbox --set people.reply_share=0.5 --set new_relation_delay_max=8h --quotas recommended\n\n  \
-    curl -H 'X-API-KEY: sandbox' http://127.0.0.1:8090/api/v1/accounts   what clients see\n  \
-    curl http://127.0.0.1:8090/sandbox                                   everything there is to look at and to change\n  \
-    curl http://127.0.0.1:8090/sandbox/ledger/summary                    what was really sent\n  \
-    curl -X POST http://127.0.0.1:8090/sandbox/people/jane-doe/accept    make somebody do something now\n  \
-    curl -d '{\"advance\":\"3d\"}' http://127.0.0.1:8090/sandbox/clock       let three days pass\n\n\
+    campaignd sandbox --set people.reply_share=0.5 --set new_relation_delay_max=8h\n\n  \
+    What clients see, everything there is to look at and to change, what was really sent:\n  \
+    curl -H 'X-API-KEY: sandbox' http://127.0.0.1:8090/api/v1/accounts\n  \
+    curl http://127.0.0.1:8090/sandbox\n  \
+    curl http://127.0.0.1:8090/sandbox/ledger/summary\n\n  \
+    Make somebody do something now, and let three days pass:\n  \
+    curl -X POST http://127.0.0.1:8090/sandbox/people/jane-doe/accept\n  \
+    curl -d '{\"advance\":\"3d\"}' http://127.0.0.1:8090/sandbox/clock\n\n\
     CAMPAIGND_CLOCK__SPEED and CAMPAIGND_CLOCK__ORIGIN set its clock; give the daemon the same two."
 )]
 pub(super) struct Args {

@@ -251,6 +251,7 @@ impl World {
             let chat = self.chat_with(account, person);
             self.say(chat, Words { deed: Some(deed), ..Words::of(By::Hand, Some(text)) });
         }
+        self.people[person].hand_wrote = true;
         true
     }
 

@@ -7,7 +7,7 @@
 //!
 //! **Accounts** (see [`options::accounts`] for more of them): [`LINKEDIN_ONE`], [`LINKEDIN_TWO`], [`MAIL_ONE`], [`WHATSAPP_ONE`].
 //!
-//! **People** exist by being asked for: every public slug `[a-z0-9-]{3,100}`, mail address and phone number is somebody, whose
+//! **People** exist by being asked for: every public slug of 3 to 100 letters, mail address and phone number is somebody, whose
 //! conduct follows from the seed and the identity, from words in it (`jane-accepts-at-once`, `jane+bounces@example.com`), or
 //! from what the control API sets. Slugs that start with `missing-` are nobody. docs/sandbox.md teaches all of it.
 //!

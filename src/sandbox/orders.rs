@@ -148,6 +148,9 @@ pub(super) fn person_of(w: &mut World, identity: &str) -> Result<usize, Problem>
 
 /// Changes what somebody does, from now on and for what is waiting for them.
 pub(super) fn instruct(w: &mut World, person: usize, change: &Value) -> Result<(), Problem> {
+    if !change.is_object() {
+        return Err(Problem::invalid("the conduct of a person is a JSON object."));
+    }
     let them = &w.people[person];
     let mut whole = serde_json::to_value(&them.conduct).unwrap_or_default();
     merge(&mut whole, change);
@@ -161,6 +164,7 @@ pub(super) fn instruct(w: &mut World, person: usize, change: &Value) -> Result<(
     if waits_for_reply {
         them.replies_set = 0;
     }
+    them.hand_set = them.hand_wrote;
     let pending: Vec<(usize, String, Duration)> = (0..w.accounts.len())
         .filter_map(|a| match w.links.get(&(a, person))? {
             Link::Pending { id, at, .. } => Some((a, id.clone(), w.now.since(*at))),

@@ -58,6 +58,8 @@ pub(super) struct Person {
     pub(super) replied: bool,
     /// Whether the owner's writing by hand has been set off.
     pub(super) hand_set: bool,
+    /// Whether the owner has written.
+    pub(super) hand_wrote: bool,
 }
 
 impl Person {
@@ -83,6 +85,7 @@ impl Person {
             replies_set: 0,
             replied: false,
             hand_set: false,
+            hand_wrote: false,
             identity: identity.to_owned(),
         }
     }
@@ -104,10 +107,10 @@ pub(super) fn linkedin_id(seed: u64, slug: &str) -> String {
     format!("ACoAA{}", opaque(&digest(seed, &["linkedin", slug]), 34))
 }
 
-/// A slug that can be somebody's: `[a-z0-9-]{3,100}`, and not one that starts with `missing-`.
+/// A slug that can be somebody's: 3 to 100 small letters (of any script), digits and hyphens, and not `missing-` in front.
 pub(super) fn is_slug(text: &str) -> bool {
-    (3..=100).contains(&text.len())
-        && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    (3..=100).contains(&text.chars().count())
+        && text.chars().all(|c| c == '-' || (c.is_alphanumeric() && !c.is_uppercase()))
         && !text.starts_with("missing-")
 }
 
@@ -146,6 +149,20 @@ fn names(place: Place, identity: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slug_is_made_of_small_letters_of_any_script() {
+        for (text, fits) in [
+            ("jane-doe-42", true),
+            ("josé-müller", true),
+            ("ab", false),
+            ("missing-jane", false),
+            ("a_b", false),
+            ("Jane", false),
+        ] {
+            assert_eq!(is_slug(text), fits, "{text}");
+        }
+    }
 
     #[test]
     fn an_identity_says_where_it_lives() {

@@ -227,13 +227,17 @@ struct Entrance {
 
 /// Looks up the faults of a request, and begins to watch it.
 fn enter(w: &mut World, label: &'static str, call: &Call) -> Entrance {
-    let (account, about) = (account_of(w, call), call.about());
+    let (mut account, about) = (account_of(w, call), call.about());
     let request = faults::Request { label, account: &account, about: &about };
     let strike = faults::strike(&mut w.rules, w.opts.seed, &request);
     if let Some(strike) = strike.as_ref().filter(|s| s.effect == Effect::Disconnect)
         && let Some(index) = w.account_index(&account)
     {
         w.disconnect(index, strike.back_after);
+    }
+    if w.account_index(&account).is_none() {
+        // Whatever clients make up is counted as one.
+        account.clear();
     }
     if let Some((status, kind)) = strike.as_ref().and_then(refused_with) {
         w.calls.write(w.now, &account, label, &about, &Ending { status, kind: Some(&kind), fault: true });

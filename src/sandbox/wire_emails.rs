@@ -78,6 +78,9 @@ fn deliver(w: &mut World, call: &Call, account: usize) -> Result<Value, Problem>
     let parent = parent_of(w, call, account, &subject)?;
     let sender = sender(call, &w.accounts[account])?;
     let person = w.meet(Place::Mail, &first);
+    if w.people[person].conduct.blocks {
+        return Err(Problem::new(422, "blocked_recipient", "The recipient has blocked the account."));
+    }
     if !w.people[person].conduct.reachable {
         return Err(Problem::new(422, "recipient_rejected", "The server of the recipient rejects the address."));
     }

@@ -46,7 +46,9 @@ pub(super) fn profile(w: &mut World, call: &Call) -> Answer {
             if !w.people[person].conduct.reachable {
                 return Err(Problem::missing("user"));
             }
-            Ok((200, json!({ "object": "UserProfile", "provider": "WHATSAPP", "id": w.people[person].provider_id })))
+            let them = &w.people[person];
+            let id = if them.conduct.lid_only { &them.lid } else { &them.provider_id };
+            Ok((200, json!({ "object": "UserProfile", "provider": "WHATSAPP", "id": id })))
         }
         AccountKind::LinkedIn => linkedin_profile(w, call, account, &identifier),
     }
@@ -72,7 +74,7 @@ fn linkedin_profile(w: &mut World, call: &Call, account: usize, identifier: &str
     w.charge(account, &["profile"])?;
     let person = if let Some(&person) = w.known.get(identifier).filter(|p| w.people[**p].place == Place::LinkedIn) {
         person
-    } else if is_slug(&slug) {
+    } else if is_slug(&slug) && !identifier.starts_with("ACoAA") {
         w.meet(Place::LinkedIn, &slug)
     } else {
         return Err(Problem::missing("user"));

@@ -1,121 +1,12 @@
 //! The sandbox over real HTTP: what the wire says, what the ledger proves, what people do.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use campaignd::clock::Clock;
-use campaignd::domain::time::Timestamp;
-use campaignd::sandbox::{self, LINKEDIN_ONE, LINKEDIN_TWO, MAIL_ONE, Options, Server, WHATSAPP_ONE};
+use campaignd::sandbox::{self, LINKEDIN_ONE, LINKEDIN_TWO, MAIL_ONE, Options, WHATSAPP_ONE};
+use reqwest::Method;
 use reqwest::multipart::Form;
-use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
-struct Rig {
-    server: Server,
-    http: reqwest::Client,
-    clock: Clock,
-}
-
-impl Rig {
-    async fn new() -> Self {
-        Self::with(|_| {}).await
-    }
-
-    async fn with(change: impl FnOnce(&mut Options)) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let clock = Clock::manual(Timestamp::from_micros(1_790_000_000_000_000));
-        let mut opts = Options {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            clock: clock.clone(),
-            null_ids_share: 0.0,
-            webhook_retry_delays: vec![Duration::from_millis(5); 5],
-            ..Options::default()
-        };
-        change(&mut opts);
-        Self { server: sandbox::start(opts).await.unwrap(), http: reqwest::Client::new(), clock }
-    }
-
-    fn ask(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("http://{}{path}", self.server.addr())).header("X-API-KEY", "sandbox")
-    }
-
-    async fn get(&self, path: &str) -> (u16, Value) {
-        answer(self.ask(Method::GET, path)).await
-    }
-
-    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
-        answer(self.ask(Method::POST, path).json(&body)).await
-    }
-
-    async fn ledger(&self) -> Value {
-        self.get("/sandbox/ledger").await.1
-    }
-
-    async fn provider_id(&self, slug: &str, account: &str) -> String {
-        let (status, body) = self.get(&format!("/api/v1/users/{slug}?account_id={account}")).await;
-        assert_eq!(status, 200, "{body}");
-        body["provider_id"].as_str().unwrap().to_owned()
-    }
-
-    async fn invite(&self, provider_id: &str) -> (u16, Value) {
-        self.post("/api/v1/users/invite", json!({ "account_id": LINKEDIN_ONE, "provider_id": provider_id })).await
-    }
-
-    async fn act(&self, identity: &str, act: &str) {
-        let (status, body) = self.post("/sandbox/act", json!({ "identity": identity, "act": act })).await;
-        assert_eq!(status, 200, "{body}");
-    }
-
-    async fn fault(&self, rule: Value) {
-        assert_eq!(self.post("/sandbox/faults", rule).await.0, 200);
-    }
-
-    /// A receiver of webhooks that refuses the first `refusals` deliveries.
-    async fn listen(
-        &self,
-        source: &str,
-        events: Value,
-        refusals: usize,
-    ) -> mpsc::UnboundedReceiver<(HeaderMap, Value)> {
-        let (tx, rx) = mpsc::unbounded_channel();
-        let state = (tx, Arc::new(AtomicUsize::new(refusals)));
-        type Seen = (mpsc::UnboundedSender<(HeaderMap, Value)>, Arc<AtomicUsize>);
-        let receive = |State((tx, left)): State<Seen>, headers: HeaderMap, body: String| async move {
-            if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
-                return StatusCode::NO_CONTENT;
-            }
-            let _ = tx.send((headers, serde_json::from_str(&body).unwrap()));
-            StatusCode::OK
-        };
-        let app = axum::Router::new().route("/hook", axum::routing::post(receive)).with_state(state);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        let hook = json!({ "request_url": url, "source": source, "events": events, "name": "mine",
-            "headers": [{ "key": "Unipile-Auth", "value": "s3cret" }] });
-        let (status, body) = self.post("/api/v1/webhooks", hook).await;
-        assert_eq!((status, &body["object"]), (201, &json!("WebhookCreated")), "{body}");
-        rx
-    }
-}
-
-async fn answer(request: RequestBuilder) -> (u16, Value) {
-    let response = request.send().await.unwrap();
-    (response.status().as_u16(), response.json().await.unwrap())
-}
-
-async fn next(rx: &mut mpsc::UnboundedReceiver<(HeaderMap, Value)>) -> (HeaderMap, Value) {
-    tokio::time::timeout(Duration::from_secs(10), rx.recv()).await.unwrap().unwrap()
-}
-
-fn hours(n: u64) -> Duration {
-    Duration::from_secs(n * 3600)
-}
+use crate::sandbox_rig::{Rig, answer, hours, next};
 
 #[tokio::test]
 async fn a_wrong_key_is_refused_in_the_providers_words() {
@@ -173,8 +64,10 @@ async fn invitations_that_cannot_be_sent_are_refused_with_their_type() {
         let (got, answer) = rig.post("/api/v1/users/invite", body).await;
         assert_eq!((got, &answer["type"]), (status, &json!(kind)));
     }
-    let (status, _) = rig.get(&format!("/api/v1/users/missing-person?account_id={LINKEDIN_ONE}")).await;
-    assert_eq!(status, 404);
+    for nobody in ["missing-person", "ACoAAofAnotherTime", "no_slug"] {
+        assert_eq!(rig.get(&format!("/api/v1/users/{nobody}?account_id={LINKEDIN_ONE}")).await.0, 404, "{nobody}");
+    }
+    assert_eq!(rig.get(&format!("/api/v1/users/jos%C3%A9-m?account_id={LINKEDIN_ONE}")).await.0, 200);
     assert_eq!(rig.ledger().await["count"], 0);
 }
 
