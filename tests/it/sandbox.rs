@@ -1,7 +1,7 @@
 //! The sandbox over real HTTP: what the wire says, what the ledger proves, what people do.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use campaignd::sandbox::{self, LINKEDIN_ONE, LINKEDIN_TWO, MAIL_ONE, Options, WHATSAPP_ONE};
+use campaignd::sandbox::{self, LINKEDIN_ONE, LINKEDIN_TWO, MAIL_ONE, Options};
 use reqwest::Method;
 use reqwest::multipart::Form;
 use serde_json::{Value, json};
@@ -170,28 +170,6 @@ async fn a_request_that_fails_after_its_effect_is_in_the_ledger_and_one_before_i
 }
 
 #[tokio::test]
-async fn a_webhook_is_tried_until_it_is_answered_200_and_calls_its_json_a_form() {
-    let rig = Rig::new().await;
-    let mut hooks = rig.listen("messaging", json!(["message_received"]), 3).await;
-    let jid = "33612345678@s.whatsapp.net";
-    let body = json!({ "account_id": WHATSAPP_ONE, "attendees_ids": [jid], "text": "hello" });
-    let (status, started) = rig.post("/api/v1/chats", body).await;
-    assert_eq!(status, 201, "{started}");
-    let (headers, echo) = next(&mut hooks).await;
-    assert_eq!(headers["content-type"], "application/x-www-form-urlencoded");
-    assert_eq!(headers["user-agent"], "axios/1.7.7");
-    assert_eq!(headers["unipile-auth"], "s3cret");
-    assert_eq!((&echo["is_sender"], &echo["webhook_name"]), (&json!(true), &json!("mine")));
-    assert_eq!((&echo["chat_id"], &echo["message_id"]), (&started["chat_id"], &started["message_id"]));
-    rig.act("33612345678", "reply").await;
-    let (_, reply) = next(&mut hooks).await;
-    assert_eq!((&reply["is_sender"], &reply["chat_id"]), (&json!(false), &started["chat_id"]));
-    assert!(reply["sender"]["attendee_provider_id"].as_str().unwrap().ends_with("@lid"));
-    assert_eq!(reply["sender"]["attendee_public_identifier"], jid);
-    assert_eq!(rig.get("/sandbox/webhooks").await.1["failed"], 3);
-}
-
-#[tokio::test]
 async fn dates_without_milliseconds_are_refused() {
     let rig = Rig::new().await;
     let (status, body) = rig.get(&format!("/api/v1/emails?account_id={MAIL_ONE}&after=2026-11-23T12:00:00Z")).await;
@@ -242,27 +220,6 @@ async fn mail_comes_back_from_those_who_reply_and_those_who_bounce() {
     assert!(text.contains("tom+bounces@example.com") && text.contains("550 5.1.1"), "{text}");
     assert_eq!((&reply["subject"], &reply["role"]), (&json!("Re: Hello"), &json!("inbox")));
     assert_eq!(reply["in_reply_to"]["message_id"], ledger["items"][0]["message_id"]);
-}
-
-#[tokio::test]
-async fn a_disconnected_account_refuses_work_and_tells_its_news_when_it_is_back() {
-    let rig = Rig::new().await;
-    let mut status = rig.listen("account_status", json!([]), 0).await;
-    let mut chats = rig.listen("messaging", json!([]), 0).await;
-    let body =
-        || json!({ "account_id": WHATSAPP_ONE, "attendees_ids": ["33612345678@s.whatsapp.net"], "text": "hello" });
-    assert_eq!(rig.post("/api/v1/chats", body()).await.0, 201);
-    next(&mut chats).await;
-    rig.fault(json!({ "match": { "endpoint": "POST /chats" }, "times": 1, "effect": "disconnect" })).await;
-    for _ in 0..2 {
-        assert_eq!(rig.post("/api/v1/chats", body()).await.1["type"], "errors/disconnected_account");
-    }
-    assert_eq!(next(&mut status).await.1["AccountStatus"]["message"], "CREDENTIALS");
-    rig.act("33612345678", "reply").await;
-    assert!(chats.try_recv().is_err());
-    rig.post("/sandbox/act", json!({ "account_id": WHATSAPP_ONE, "act": "reconnect" })).await;
-    assert_eq!(next(&mut status).await.1["AccountStatus"]["message"], "OK");
-    assert_eq!(next(&mut chats).await.1["is_sender"], false);
 }
 
 #[tokio::test]
@@ -329,23 +286,6 @@ async fn a_message_whose_ids_are_withheld_can_be_found_by_its_attendee() {
     assert_eq!((&chats["items"][0]["id"], &entry["kind"]), (&entry["chat_id"], &json!("message")));
     let (one, two) = (next(&mut hooks).await.1, next(&mut hooks).await.1);
     assert_eq!((&one["message_id"], &one), (&entry["message_id"], &two), "told twice, the same");
-}
-
-#[tokio::test]
-async fn a_webhook_that_is_never_answered_200_is_dropped_after_five_retries() {
-    let rig = Rig::new().await;
-    let mut hooks = rig.listen("messaging", json!([]), 6).await;
-    for text in ["lost", "kept"] {
-        let body = json!({ "account_id": WHATSAPP_ONE, "attendees_ids": ["33612345678@s.whatsapp.net"], "text": text });
-        assert_eq!(rig.post("/api/v1/chats", body).await.0, 201);
-        while rig.get("/sandbox/webhooks").await.1["pending"] != 0 {
-            tokio::task::yield_now().await;
-        }
-    }
-    assert_eq!(next(&mut hooks).await.1["message"], "kept");
-    let (_, counters) = rig.get("/sandbox/webhooks").await;
-    let read = |name: &str| counters[name].as_u64().unwrap();
-    assert_eq!((read("delivered"), read("failed"), read("dropped")), (1, 6, 1));
 }
 
 #[tokio::test]

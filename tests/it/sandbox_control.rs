@@ -252,3 +252,23 @@ async fn settings_change_those_who_are_met_from_then_on() {
     let (status, nowhere) = rig.get("/api/v2/accounts").await;
     assert_eq!((status, &nowhere["type"]), (404, &json!("errors/resource_not_found")));
 }
+
+#[test]
+fn the_command_says_what_is_wrong_with_its_arguments() {
+    for (arguments, what) in [
+        (["--set", "people.reply_share=2"], "reply_share is a share"),
+        (["--set", "people.unheard_of=1"], "unknown field `unheard_of`"),
+        (["--set", "webhook_delay_max"], "NAME=VALUE"),
+        (["--free", "nobody"], "no such account"),
+        (["--accounts", "fax=1"], "linkedin=2"),
+        (["--speed", "0"], "between"),
+    ] {
+        let run = std::process::Command::new(env!("CARGO_BIN_EXE_campaignd"))
+            .args(["sandbox", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(!run.status.success() && said.contains(what), "{arguments:?}: {said}");
+    }
+}

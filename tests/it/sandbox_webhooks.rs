@@ -180,3 +180,63 @@ async fn a_hosted_page_reconnects_an_account_or_makes_one_and_tells_who_asked() 
     assert_eq!(rig.get(&path).await.0, 404);
     assert_eq!(rig.get("/api/v1/accounts?port=13443").await.1["items"].as_array().unwrap().len(), 4);
 }
+
+#[tokio::test]
+async fn a_webhook_is_tried_until_it_is_answered_200_and_calls_its_json_a_form() {
+    let rig = Rig::new().await;
+    let mut hooks = rig.listen("messaging", json!(["message_received"]), 3).await;
+    let jid = "33612345678@s.whatsapp.net";
+    let body = json!({ "account_id": WHATSAPP_ONE, "attendees_ids": [jid], "text": "hello" });
+    let (status, started) = rig.post("/api/v1/chats", body).await;
+    assert_eq!(status, 201, "{started}");
+    let (headers, echo) = next(&mut hooks).await;
+    assert_eq!(headers["content-type"], "application/x-www-form-urlencoded");
+    assert_eq!(headers["user-agent"], "axios/1.7.7");
+    assert_eq!(headers["unipile-auth"], "s3cret");
+    assert_eq!((&echo["is_sender"], &echo["webhook_name"]), (&json!(true), &json!("mine")));
+    assert_eq!((&echo["chat_id"], &echo["message_id"]), (&started["chat_id"], &started["message_id"]));
+    rig.act("33612345678", "reply").await;
+    let (_, reply) = next(&mut hooks).await;
+    assert_eq!((&reply["is_sender"], &reply["chat_id"]), (&json!(false), &started["chat_id"]));
+    assert!(reply["sender"]["attendee_provider_id"].as_str().unwrap().ends_with("@lid"));
+    assert_eq!(reply["sender"]["attendee_public_identifier"], jid);
+    assert_eq!(rig.get("/sandbox/webhooks").await.1["failed"], 3);
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_never_answered_200_is_dropped_after_five_retries() {
+    let rig = Rig::new().await;
+    let mut hooks = rig.listen("messaging", json!([]), 6).await;
+    for text in ["lost", "kept"] {
+        let body = json!({ "account_id": WHATSAPP_ONE, "attendees_ids": ["33612345678@s.whatsapp.net"], "text": text });
+        assert_eq!(rig.post("/api/v1/chats", body).await.0, 201);
+        while rig.get("/sandbox/webhooks").await.1["pending"] != 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(next(&mut hooks).await.1["message"], "kept");
+    let (_, counters) = rig.get("/sandbox/webhooks").await;
+    let read = |name: &str| counters[name].as_u64().unwrap();
+    assert_eq!((read("delivered"), read("failed"), read("dropped")), (1, 6, 1));
+}
+
+#[tokio::test]
+async fn a_disconnected_account_refuses_work_and_tells_its_news_when_it_is_back() {
+    let rig = Rig::new().await;
+    let mut status = rig.listen("account_status", json!([]), 0).await;
+    let mut chats = rig.listen("messaging", json!([]), 0).await;
+    let body =
+        || json!({ "account_id": WHATSAPP_ONE, "attendees_ids": ["33612345678@s.whatsapp.net"], "text": "hello" });
+    assert_eq!(rig.post("/api/v1/chats", body()).await.0, 201);
+    next(&mut chats).await;
+    rig.fault(json!({ "match": { "endpoint": "POST /chats" }, "times": 1, "effect": "disconnect" })).await;
+    for _ in 0..2 {
+        assert_eq!(rig.post("/api/v1/chats", body()).await.1["type"], "errors/disconnected_account");
+    }
+    assert_eq!(next(&mut status).await.1["AccountStatus"]["message"], "CREDENTIALS");
+    rig.act("33612345678", "reply").await;
+    assert!(chats.try_recv().is_err());
+    rig.post("/sandbox/act", json!({ "account_id": WHATSAPP_ONE, "act": "reconnect" })).await;
+    assert_eq!(next(&mut status).await.1["AccountStatus"]["message"], "OK");
+    assert_eq!(next(&mut chats).await.1["is_sender"], false);
+}
