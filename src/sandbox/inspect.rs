@@ -107,9 +107,16 @@ pub(super) async fn ledger(State(sandbox): State<Arc<Sandbox>>, Query(q): Query<
     Json(json!({ "items": items, "count": count, "overlapping": overlapping })).into_response()
 }
 
+/// One more window for the summary.
+#[derive(Deserialize)]
+pub(super) struct Look {
+    #[serde(default, with = "super::span::maybe")]
+    window: Option<std::time::Duration>,
+}
+
 /// What the ledger adds up to.
-pub(super) async fn ledger_summary(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
-    Json(sandbox.with(|w| summary::summary(w)))
+pub(super) async fn ledger_summary(State(sandbox): State<Arc<Sandbox>>, Query(q): Query<Look>) -> Json<Value> {
+    Json(sandbox.with(|w| summary::summary(w, q.window)))
 }
 
 /// What people did, oldest first.

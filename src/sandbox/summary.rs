@@ -37,7 +37,7 @@ fn busiest(at: &[i64], window: Duration) -> usize {
 }
 
 /// One line for each account and kind, and one with all contacts of the account together.
-fn by_account(w: &World) -> Vec<Value> {
+fn by_account(w: &World, window: Option<Duration>) -> Vec<Value> {
     let mut groups: BTreeMap<(&str, &str), Vec<&Entry>> = BTreeMap::new();
     for entry in w.ledger.entries.iter() {
         groups.entry((&entry.account_id, entry.kind)).or_default().push(entry);
@@ -54,6 +54,9 @@ fn by_account(w: &World) -> Vec<Value> {
         line.insert("count".to_owned(), json!(entries.len()));
         for (name, window) in WINDOWS {
             line.insert(name.to_owned(), json!(busiest(&at, window)));
+        }
+        if let Some(window) = window {
+            line.insert("max_in_window".to_owned(), json!(busiest(&at, window)));
         }
         #[expect(clippy::cast_precision_loss, reason = "a gap in seconds for people to read")]
         line.insert("min_gap_s".to_owned(), json!(gap.map(|us| us as f64 / 1e6)));
@@ -102,12 +105,12 @@ fn after_answer(w: &World) -> (u64, Vec<Value>) {
     (late.len() as u64, listed.collect())
 }
 
-/// The whole summary.
-pub(super) fn summary(w: &World) -> Value {
+/// The whole summary; `window` is one more that budgets are looked at by.
+pub(super) fn summary(w: &World, window: Option<Duration>) -> Value {
     let (doubled_count, doubled) = doubled(w);
     let (late_count, late) = after_answer(w);
     json!({
-        "count": w.ledger.entries.next(), "overlapping": w.ledger.overlapping, "accounts": by_account(w),
+        "count": w.ledger.entries.next(), "overlapping": w.ledger.overlapping, "accounts": by_account(w, window),
         "doubled": { "count": doubled_count, "items": doubled },
         "after_answer": { "count": late_count, "items": late },
         "refused": w.calls.refusals.next(),

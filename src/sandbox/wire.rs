@@ -133,6 +133,9 @@ fn route(method: &Method, path: &[&str]) -> Option<(&'static str, Op)> {
         ("POST", ["chats", _, "messages"]) => ("POST /chats/{chat_id}/messages", chats::send),
         ("GET", ["chats", _, "messages"]) => ("GET /chats/{chat_id}/messages", chats::messages),
         ("GET", ["messages"]) => ("GET /messages", chats::all_messages),
+        ("GET", ["messages", _, "attachments", _]) => {
+            ("GET /messages/{message_id}/attachments/{attachment_id}", chats::attachment_bytes)
+        }
         ("GET", ["messages", _]) => ("GET /messages/{message_id}", chats::message),
         ("GET", ["chats", _, "attendees"]) => ("GET /chats/{chat_id}/attendees", attendees::of_chat),
         ("GET", ["chat_attendees"]) => ("GET /chat_attendees", attendees::list),

@@ -292,3 +292,8 @@ pub(super) fn message(w: &mut World, call: &Call) -> Answer {
     let message = found.ok_or_else(|| Problem::missing("message"))?;
     Ok((200, w.message_json(message)))
 }
+
+/// Files are known by name, type, size and digest only.
+pub(super) fn attachment_bytes(_: &mut World, _: &Call) -> Answer {
+    Err(Problem::new(501, "feature_not_implemented", "The sandbox keeps no bytes of attachments."))
+}

@@ -215,6 +215,9 @@ async fn the_summary_proves_budgets_doubles_and_contacts_after_an_answer() {
         (&line["max_in_an_hour"], &line["max_in_a_day"], &line["min_gap_s"]),
         (&json!(2), &json!(6), &json!(1800.0))
     );
+    let narrow = rig.get("/sandbox/ledger/summary?window=31m").await.1;
+    assert_eq!(narrow["accounts"][0]["max_in_window"], 2);
+    assert_eq!(rig.get("/sandbox/ledger/summary?window=30m").await.1["accounts"][0]["max_in_window"], 1);
     assert_eq!(summary().await["doubled"]["count"], 1);
     assert_eq!(summary().await["after_answer"]["count"], 0);
     // An answer counts from when its webhook was answered 200.

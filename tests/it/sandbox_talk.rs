@@ -126,6 +126,10 @@ async fn messages_carry_files_and_quotes_and_refuse_what_makes_no_sense() {
         (kinds, &list["items"][0]["text"]),
         (vec![&json!("img"), &json!("file"), &json!("audio")], &Value::Null)
     );
+    let message = &list["items"][0];
+    let file = message["attachments"][0]["id"].as_str().unwrap();
+    let bytes = rig.get(&format!("/api/v1/messages/{}/attachments/{file}", message["id"].as_str().unwrap())).await;
+    assert_eq!((bytes.0, &bytes.1["type"]), (501, &json!("errors/feature_not_implemented")));
     let path = format!("/api/v1/chats/{chat}/messages");
     let send = |more: Value| rig.post(&path, more);
     let quote = json!({ "account_id": WHATSAPP_ONE, "text": "see above", "quote_id": started["message_id"],
