@@ -75,6 +75,8 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
     let sandbox = sandbox::start(sandbox::Options {
         listen: free_or_any(SocketAddr::from(([127, 0, 0, 1], 8090))),
         clock: clock.clone(),
+        // A database that is kept may remember the ids of another demo.
+        run: Uuid::new_v4().to_string(),
         ..sandbox::Options::default()
     })
     .await

@@ -1,188 +1,184 @@
-//! What stands outside the provider's wire: who was met, what really happened, faults, acts on order, the clock. No key.
+//! What stands outside the provider's wire and is only looked at: who was met, what was sent, what they did, what was asked.
+//! No key.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::errors::Problem;
-use super::faults::Rule;
-use super::people::Place;
+use super::ledger::Entry;
 use super::server::Sandbox;
-use super::wire::{is_endpoint, json_response, problem};
+use super::summary;
+use super::wire::{json_response, problem};
 use super::world::{Link, World};
 
-/// `?limit=` of the people's list.
+/// Which part of a list: what comes after a number, of one kind, account or person, so many.
 #[derive(Deserialize)]
-pub(super) struct PeopleQuery {
+pub(super) struct Part {
+    after: Option<u64>,
+    kind: Option<String>,
+    account_id: Option<String>,
+    identity: Option<String>,
+    place: Option<String>,
+    format: Option<String>,
     limit: Option<usize>,
 }
 
+impl Part {
+    fn limit(&self, default: usize) -> usize {
+        self.limit.unwrap_or(default)
+    }
+
+    fn wants(&self, kind: &str, account: &str, identities: &[&str]) -> bool {
+        self.kind.as_deref().is_none_or(|k| k == kind)
+            && self.account_id.as_deref().is_none_or(|a| a == account)
+            && self.identity.as_deref().is_none_or(|i| identities.contains(&i))
+    }
+}
+
+fn ndjson<T: Serialize>(items: &[T]) -> Response {
+    let lines =
+        items.iter().filter_map(|e| serde_json::to_string(e).ok()).fold(String::new(), |all, l| all + &l + "\n");
+    ([(CONTENT_TYPE, "application/x-ndjson")], lines).into_response()
+}
+
 /// Everyone met so far, in the order of meeting.
-pub(super) async fn people(State(sandbox): State<Arc<Sandbox>>, Query(q): Query<PeopleQuery>) -> Json<Value> {
+pub(super) async fn people(State(sandbox): State<Arc<Sandbox>>, Query(q): Query<Part>) -> Json<Value> {
     Json(sandbox.with(|w| {
-        let limit = q.limit.unwrap_or(1000);
-        let items: Vec<Value> = (0..w.people.len()).take(limit).map(|p| person(w, p)).collect();
+        let first = usize::try_from(q.after.unwrap_or(0)).unwrap_or(usize::MAX).min(w.people.len());
+        let wanted = (first..w.people.len())
+            .filter(|p| q.place.as_deref().is_none_or(|place| w.people[*p].place.as_str() == place));
+        let items: Vec<Value> = wanted.take(q.limit(1000)).map(|p| person_view(w, p)).collect();
         json!({ "items": items, "count": w.people.len() })
     }))
 }
 
-fn person(w: &World, index: usize) -> Value {
+/// One person.
+pub(super) async fn person(State(sandbox): State<Arc<Sandbox>>, Path(identity): Path<String>) -> Response {
+    sandbox.with(|w| match super::orders::person_of(w, &identity) {
+        Ok(person) => json_response(200, &person_view(w, person)),
+        Err(p) => problem(&p),
+    })
+}
+
+/// A person as both show them. `seq` is what `after` wants.
+pub(super) fn person_view(w: &World, index: usize) -> Value {
     let p = &w.people[index];
-    let place = match p.place {
-        Place::LinkedIn => "linkedin",
-        Place::Mail => "email",
-        Place::Phone => "whatsapp",
-    };
     let seconds = |d: Option<std::time::Duration>| d.map(|d| d.as_secs());
     let links: Vec<Value> = (0..w.accounts.len())
         .filter_map(|a| {
             let state = match w.links.get(&(a, index))? {
                 Link::Pending { .. } => "pending",
+                Link::Received { .. } => "received",
+                Link::Declined { .. } => "declined",
                 Link::Withdrawn { .. } => "withdrawn",
                 Link::Connected { .. } => "connected",
             };
             Some(json!({ "account_id": w.accounts[a].id, "state": state }))
         })
         .collect();
+    let c = &p.conduct;
     json!({
-        "place": place, "identity": p.identity, "provider_id": p.provider_id, "name": p.full_name(),
-        "behaviour": { "accepts_after_s": seconds(p.accepts), "replies_after_s": seconds(p.replies),
-            "bounces_after_s": seconds(p.bounces), "opens": p.opens },
+        "seq": index + 1, "place": p.place.as_str(), "identity": p.identity, "provider_id": p.provider_id,
+        "lid": (!p.lid.is_empty()).then_some(&p.lid), "name": p.full_name(), "conduct": c,
+        // The same, in the words and seconds of before.
+        "behaviour": { "accepts_after_s": seconds(c.accept_after), "replies_after_s": seconds(c.reply_after),
+            "bounces_after_s": seconds(c.bounce_after), "opens": c.open_after.is_some() },
         "replied": p.replied, "links": links,
     })
 }
 
-/// Which part of the ledger.
-#[derive(Deserialize)]
-pub(super) struct LedgerQuery {
-    after: Option<u64>,
-    kind: Option<String>,
-    format: Option<String>,
-    limit: Option<usize>,
-}
-
 /// The effects that really happened, oldest first.
-pub(super) async fn ledger(State(sandbox): State<Arc<Sandbox>>, Query(q): Query<LedgerQuery>) -> Response {
+pub(super) async fn ledger(State(sandbox): State<Arc<Sandbox>>, Query(q): Query<Part>) -> Response {
     let (items, count, overlapping) = sandbox.with(|w| {
         // Entry number n has seq n + 1, so what comes after a seq starts at that number.
         let later = w.ledger.entries.iter_from(q.after.unwrap_or(0));
-        let wanted = later.filter(|e| q.kind.as_deref().is_none_or(|kind| e.kind == kind));
-        let items: Vec<_> = wanted.take(q.limit.unwrap_or(usize::MAX)).cloned().collect();
+        let wanted = later.filter(|e| q.wants(e.kind, &e.account_id, &[&e.recipient, &e.recipient_public]));
+        let items: Vec<Entry> = wanted.take(q.limit(usize::MAX)).cloned().collect();
         (items, w.ledger.entries.next(), w.ledger.overlapping)
     });
     if q.format.as_deref() == Some("ndjson") {
-        let lines =
-            items.iter().filter_map(|e| serde_json::to_string(e).ok()).fold(String::new(), |all, l| all + &l + "\n");
-        return ([(CONTENT_TYPE, "application/x-ndjson")], lines).into_response();
+        return ndjson(&items);
     }
     Json(json!({ "items": items, "count": count, "overlapping": overlapping })).into_response()
 }
 
-/// Delivery counters and the webhooks that exist.
+/// One more window for the summary.
+#[derive(Deserialize)]
+pub(super) struct Look {
+    #[serde(default, with = "super::span::maybe")]
+    window: Option<std::time::Duration>,
+}
+
+/// What the ledger adds up to.
+pub(super) async fn ledger_summary(State(sandbox): State<Arc<Sandbox>>, Query(q): Query<Look>) -> Json<Value> {
+    Json(sandbox.with(|w| summary::summary(w, q.window)))
+}
+
+/// What people did, oldest first.
+pub(super) async fn deeds(State(sandbox): State<Arc<Sandbox>>, Query(q): Query<Part>) -> Response {
+    let (items, count) = sandbox.with(|w| {
+        let later = w.deeds.iter_from(q.after.unwrap_or(0));
+        let wanted = later.filter(|d| q.wants(d.kind, &d.account_id, &[&d.identity]));
+        (wanted.take(q.limit(usize::MAX)).cloned().collect::<Vec<_>>(), w.deeds.next())
+    });
+    if q.format.as_deref() == Some("ndjson") {
+        return ndjson(&items);
+    }
+    Json(json!({ "items": items, "count": count })).into_response()
+}
+
+/// What was asked of the provider, counted, and what was refused, one by one.
+pub(super) async fn calls(State(sandbox): State<Arc<Sandbox>>, Query(q): Query<Part>) -> Json<Value> {
+    Json(sandbox.with(|w| {
+        let later = w.calls.refusals.iter_from(q.after.unwrap_or(0));
+        let wanted = later.filter(|r| q.account_id.as_deref().is_none_or(|a| a == r.account_id));
+        let refused: Vec<_> = wanted.take(q.limit(1000)).collect();
+        json!({ "counts": w.calls.counts(), "refused": refused, "refused_count": w.calls.refusals.next() })
+    }))
+}
+
+/// Accounts with their state and what they used of their quotas.
+pub(super) async fn accounts(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
+    Json(sandbox.with(|w| {
+        let items: Vec<Value> = (0..w.accounts.len()).map(|a| w.account_view(a)).collect();
+        json!({ "items": items })
+    }))
+}
+
+/// Delivery counters, the webhooks that exist, and the rules for what becomes of deliveries.
 pub(super) async fn webhooks(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
-    let hooks: Vec<Value> = sandbox.with(|w| {
-        let hooks = w.hooks.iter();
-        hooks
+    let (hooks, rules, lost, held) = sandbox.with(|w| {
+        let hooks: Vec<Value> = w
+            .hooks
+            .iter()
             .map(|h| json!({ "id": h.id, "source": h.source, "events": h.events, "request_url": h.request_url }))
-            .collect()
+            .collect();
+        let held: usize = w.accounts.iter().map(|a| a.held.len()).sum();
+        (hooks, json!(w.handlings), w.lost, held)
     });
     let mut report = sandbox.courier.report();
     report["webhooks"] = json!(hooks);
+    report["rules"] = rules;
+    report["lost"] = json!(lost);
+    report["held"] = json!(held);
     Json(report)
 }
 
-/// The sandbox's time.
-pub(super) async fn clock(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
-    let (next, waiting) = sandbox.with(|w| (w.acts.peek().map(|r| r.0.at.to_string()), w.acts.len()));
-    Json(json!({ "now": sandbox.clock.now().to_string(), "next_act_at": next, "acts_waiting": waiting }))
-}
-
-/// Adds rules: one, or a list of them. Whatever the content type says, the body is read as JSON.
-pub(super) async fn set_faults(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Response {
-    let read = serde_json::from_slice::<Value>(&body).and_then(|value| {
-        let list = if value.is_array() { value } else { json!([value]) };
-        serde_json::from_value::<Vec<Rule>>(list)
-    });
-    let rules = match read {
-        Ok(rules) => rules,
-        Err(error) => return problem(&Problem::invalid(format!("no list of fault rules: {error}"))),
-    };
-    if let Some(bad) = rules.iter().find(|r| r.target.endpoint != "*" && !is_endpoint(&r.target.endpoint)) {
-        let detail =
-            format!("{:?} is no endpoint; they are named like \"POST /users/invite\", or *.", bad.target.endpoint);
-        return problem(&Problem::invalid(detail));
-    }
-    sandbox.with(|w| {
-        // Rules that are spent go, so that a long run of them cannot grow.
-        w.rules.retain(|r| r.times != Some(0));
-        w.rules.extend(rules);
-        json_response(200, &json!({ "items": w.rules }))
-    })
-}
-
-/// The rules, with how often each struck.
-pub(super) async fn faults(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
-    Json(sandbox.with(|w| json!({ "items": w.rules })))
-}
-
-/// No faults any more.
-pub(super) async fn clear_faults(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
-    sandbox.with(|w| w.rules.clear());
-    Json(json!({ "items": [] }))
-}
-
-/// What somebody is to do now.
-#[derive(Deserialize)]
-pub(super) struct ActOrder {
-    #[serde(default)]
-    identity: String,
-    act: String,
-    account_id: Option<String>,
-    text: Option<String>,
-}
-
-/// Makes somebody accept, reply or bounce now; or an account `disconnect` and `reconnect`.
-pub(super) async fn act(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Response {
-    let order = match serde_json::from_slice::<ActOrder>(&body) {
-        Ok(order) => order,
-        Err(error) => return problem(&Problem::invalid(format!("no order to act: {error}"))),
-    };
-    match sandbox.with(|w| perform(w, &order)) {
-        Ok(done) => json_response(200, &done),
-        Err(p) => problem(&p),
-    }
-}
-
-fn perform(w: &mut World, order: &ActOrder) -> Result<Value, Problem> {
-    let only = match &order.account_id {
-        None => None,
-        Some(id) => Some(w.account_index(id).ok_or_else(|| Problem::missing("account"))?),
-    };
-    if let ("disconnect" | "reconnect", Some(account)) = (order.act.as_str(), only) {
-        w.set_status(account, if order.act == "reconnect" { "OK" } else { "CREDENTIALS" });
-        return Ok(json!({ "account_id": order.account_id, "act": order.act }));
-    }
-    let person =
-        w.find_person(&order.identity).ok_or_else(|| Problem::missing("person; nobody has asked for them yet"))?;
-    for account in w.accounts_near(person, only) {
-        let done = match order.act.as_str() {
-            "accept" => w.accept(account, person),
-            "reply" => w.reply(account, person, order.text.clone()),
-            "bounce" => {
-                let mail = w.last_mail_to(account, &w.people[person].identity);
-                mail.is_some_and(|m| w.bounce(m.number))
-            }
-            _ => return Err(Problem::invalid("act must be accept, reply, bounce, disconnect or reconnect.")),
-        };
-        if done {
-            return Ok(json!({ "account_id": w.accounts[account].id, "act": order.act }));
-        }
-    }
-    Err(Problem::new(409, "unprocessable_entity", "There is nothing this person could do that to."))
+/// An overview of what there is.
+pub(super) async fn index() -> Json<Value> {
+    Json(json!({
+        "wire": "/api/v1, with X-API-KEY",
+        "look": ["/sandbox/ledger", "/sandbox/ledger/summary", "/sandbox/deeds", "/sandbox/calls", "/sandbox/people",
+            "/sandbox/people/{identity}", "/sandbox/accounts", "/sandbox/webhooks", "/sandbox/clock",
+            "/sandbox/settings", "/sandbox/faults", "/sandbox/quotas"],
+        "change": ["PATCH /sandbox/settings", "PATCH /sandbox/people/{identity}", "POST /sandbox/people/{identity}/{act}",
+            "PATCH /sandbox/accounts/{id}", "POST|DELETE /sandbox/faults", "POST|DELETE /sandbox/quotas",
+            "POST|DELETE /sandbox/webhooks", "POST /sandbox/clock", "POST /sandbox/restart"],
+        "acts": super::orders::ACTS,
+    }))
 }

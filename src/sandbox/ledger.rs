@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::world::Ring;
+use super::ring::Ring;
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
 
@@ -17,21 +17,29 @@ pub(super) struct Entry {
     pub(super) seq: u64,
     /// By the sandbox's clock.
     pub(super) at: String,
+    /// The same in microseconds since 1970.
+    pub(super) at_us: i64,
     pub(super) real_at: String,
-    /// `invite`, `withdraw`, `message`, `inmail`, `whatsapp` or `email`.
+    /// `invite`, `withdraw`, `accept_received`, `decline_received`, `visit`, `message`, `inmail`, `whatsapp` or `email`.
     pub(super) kind: &'static str,
     pub(super) account_id: String,
     /// Provider id, JID or address.
     pub(super) recipient: String,
     /// Slug, digits or address.
     pub(super) recipient_public: String,
+    /// The other receivers of a mail: to, cc and bcc.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) also: Vec<String>,
+    /// What an invitation said of the receiver's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user_email: Option<String>,
     pub(super) text: Option<String>,
     pub(super) subject: Option<String>,
     pub(super) message_id: Option<String>,
     pub(super) chat_id: Option<String>,
     pub(super) invitation_id: Option<String>,
     pub(super) tracking_label: Option<String>,
-    /// The `X-` headers of a mail.
+    /// The `X-` and `List-` headers of a mail.
     pub(super) headers: Vec<(String, String)>,
     pub(super) idempotency_key: Option<String>,
     /// Real microseconds since 1970 at which the request was read.
@@ -102,6 +110,7 @@ impl Ledger {
         let real = real_now();
         entry.seq = self.entries.next() + 1;
         entry.at = at.to_string();
+        entry.at_us = at.as_micros();
         entry.real_at = real.to_string();
         entry.started_at = real.as_micros();
         if let Some(flight) = self.current.and_then(|t| self.flights.get_mut(&t)) {

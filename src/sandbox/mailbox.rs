@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::text::{iso, plain};
+use super::text::{digest, iso, number, opaque, plain};
 use super::world::{Event, World};
 use crate::domain::time::Timestamp;
 
@@ -23,6 +23,16 @@ impl Mailbox {
     }
 }
 
+/// What a mail sent over the API is watched for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tracking {
+    pub(super) id: String,
+    pub(super) opens: bool,
+    pub(super) links: bool,
+    pub(super) label: Option<String>,
+    pub(super) custom_domain: Option<String>,
+}
+
 /// One mail.
 #[derive(Clone, Debug)]
 pub(super) struct Mail {
@@ -33,10 +43,11 @@ pub(super) struct Mail {
     /// With the angle brackets.
     pub(super) message_id: String,
     pub(super) thread_id: String,
-    pub(super) tracking_id: Option<String>,
-    pub(super) label: Option<String>,
+    pub(super) tracking: Option<Tracking>,
     pub(super) at: Timestamp,
     pub(super) ours: bool,
+    /// Sent over the API, not written in the app.
+    pub(super) by_api: bool,
     pub(super) from: Mailbox,
     pub(super) to: Vec<Mailbox>,
     pub(super) cc: Vec<Mailbox>,
@@ -46,6 +57,7 @@ pub(super) struct Mail {
     /// RFC id and our id of the mail this one answers.
     pub(super) in_reply_to: Option<(String, String)>,
     pub(super) headers: Vec<(String, String)>,
+    pub(super) attachments: Vec<Value>,
 }
 
 impl Mail {
@@ -57,17 +69,33 @@ impl Mail {
         if self.ours { "sent" } else { "inbox" }
     }
 
+    /// The provider's id of the folder it lies in.
+    pub(super) fn folder(&self) -> &'static str {
+        if self.ours { "SENT" } else { "INBOX" }
+    }
+
+    /// The value of a header, whatever the case of its name.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+    }
+
+    fn body_plain(&self) -> String {
+        let is_plain = self.header("Content-Type").is_some_and(|t| t.trim_start().starts_with("text/plain"));
+        if is_plain { self.body.clone() } else { plain(&self.body) }
+    }
+
     /// What REST and webhooks have in common.
     fn shared(&self) -> Value {
         json!({
             "message_id": self.message_id, "provider_id": self.provider_id, "thread_id": self.thread_id,
-            "date": iso(self.at), "subject": self.subject, "body": self.body, "body_plain": plain(&self.body),
-            "role": self.role(), "folders": [if self.ours { "SENT" } else { "INBOX" }],
-            "origin": if self.ours { "unipile" } else { "external" },
+            "date": iso(self.at), "subject": self.subject, "body": self.body, "body_plain": self.body_plain(),
+            "role": self.role(), "folders": [self.folder()],
+            "origin": if self.by_api { "unipile" } else { "external" },
             "in_reply_to": self.in_reply_to.as_ref().map(|(m, i)| json!({ "message_id": m, "id": i })),
-            "tracking_id": self.tracking_id, "from_attendee": self.from.json(), "to_attendees": Self::all(&self.to),
-            "cc_attendees": Self::all(&self.cc), "bcc_attendees": Self::all(&self.bcc), "reply_to_attendees": [],
-            "has_attachments": false, "attachments": [], "read_date": null,
+            "tracking_id": self.tracking.as_ref().map(|t| t.id.as_str()), "from_attendee": self.from.json(), "to_attendees": Self::all(&self.to),
+            "cc_attendees": Self::all(&self.cc), "bcc_attendees": Self::all(&self.bcc),
+            "reply_to_attendees": self.header("Reply-To").map(|a| Mailbox::new("", a).json()).into_iter().collect::<Vec<_>>(),
+            "has_attachments": !self.attachments.is_empty(), "attachments": self.attachments, "read_date": null,
         })
     }
 
@@ -78,16 +106,27 @@ impl Mail {
             let kind = if meta_only { "1_meta" } else { "2_full" };
             let extra = json!({
                 "object": "Email", "kind": kind, "id": self.id, "deprecated_id": self.id, "account_id": account_id,
-                "type": "GOOGLE_OAUTH", "folderIds": [if self.ours { "SENT" } else { "INBOX" }], "categories": [],
+                "type": "GOOGLE_OAUTH", "folderIds": [self.folder()], "categories": [],
             });
             object.extend(extra.as_object().cloned().unwrap_or_default());
             if meta_only {
                 object.insert("body".to_owned(), json!(""));
                 object.insert("body_plain".to_owned(), json!(""));
             } else if headers {
-                let own = [("Message-ID", self.message_id.as_str()), ("Subject", self.subject.as_str())];
-                let all = own.into_iter().chain(self.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())));
-                let list = all.map(|(name, value)| json!({ "name": name, "value": value })).collect();
+                let shown = |m: &Mailbox| format!("{} <{}>", m.name, m.address).trim().to_owned();
+                let to: Vec<String> = self.to.iter().map(shown).collect();
+                let mut all = vec![
+                    ("Message-ID", self.message_id.clone()),
+                    ("Subject", self.subject.clone()),
+                    ("From", shown(&self.from)),
+                    ("To", to.join(", ")),
+                    ("Date", self.at.to_utc().to_rfc2822()),
+                ];
+                if let Some((parent, _)) = &self.in_reply_to {
+                    all.extend([("In-Reply-To", parent.clone()), ("References", parent.clone())]);
+                }
+                all.extend(self.headers.iter().map(|(n, v)| (n.as_str(), v.clone())));
+                let list = all.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
                 object.insert("headers".to_owned(), Value::Array(list));
             }
         }
@@ -96,8 +135,8 @@ impl Mail {
 }
 
 impl World {
-    /// Puts a mail into its account's mailbox and tells the webhooks. `mail.number` is set here.
-    pub(super) fn keep_mail(&mut self, mut mail: Mail) {
+    /// Puts a mail into its account's mailbox and tells the webhooks. Its number is set here, and answered.
+    pub(super) fn keep_mail(&mut self, mut mail: Mail, deed: Option<u64>) -> u64 {
         mail.number = self.mails.next();
         let account = mail.account;
         let name = if mail.ours { "mail_sent" } else { "mail_received" };
@@ -109,8 +148,12 @@ impl World {
             object.insert("email_id".to_owned(), json!(mail.id));
             object.insert("is_complete".to_owned(), json!(true));
         }
+        let (number, key) = (mail.number, mail.id.clone());
         for id in [&mail.id, &mail.provider_id, &mail.message_id] {
-            self.mail_ids.insert(id.clone(), mail.number);
+            self.mail_ids.insert(id.clone(), number);
+        }
+        if let Some(deed) = deed {
+            self.about(deed, &mail.message_id);
         }
         for address in addresses(&mail) {
             self.mail_by_address.entry((account, address)).or_default().push(mail.number);
@@ -129,39 +172,78 @@ impl World {
                 }
             }
         }
-        self.emit(Event { source: "email", name, account, body });
+        self.emit(Event { source: "email", name, account, body, key, deed });
+        number
     }
 
-    /// A mail that comes in at `account`, in answer to `parent`.
-    pub(super) fn mail_in(&mut self, parent: &Mail, from: Mailbox, subject: String, body: String) {
-        let (id, message_id) = (self.new_id(), self.new_id());
-        let provider_id = format!("{:016x}", super::text::number(self.opts.seed, &[&id]));
-        self.keep_mail(Mail {
+    /// A mail that comes in, in answer to `parent`; one that is not threaded shows nothing of that.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the mail, and all callers are two files")]
+    pub(super) fn mail_in(
+        &mut self,
+        parent: &Mail,
+        from: Mailbox,
+        subject: String,
+        body: String,
+        threaded: bool,
+        headers: Vec<(String, String)>,
+        deed: Option<u64>,
+    ) {
+        let mut mail = self.blank_mail(parent, &from.address, "people.sandbox");
+        mail.from = from;
+        mail.to = vec![parent.from.clone()];
+        (mail.subject, mail.body, mail.headers) = (subject, body, headers);
+        if !threaded {
+            mail.thread_id.clone_from(&mail.provider_id);
+            mail.in_reply_to = None;
+        }
+        self.keep_mail(mail, deed);
+    }
+
+    /// A mail that the account's owner writes in the app to those `parent` went to.
+    pub(super) fn mail_by_hand(&mut self, parent: &Mail, subject: String, body: String, deed: u64) {
+        let address = parent.to.first().map(|m| m.address.clone()).unwrap_or_default();
+        let mut mail = self.blank_mail(parent, &address, "mail.gmail.com");
+        mail.ours = true;
+        mail.from = parent.from.clone();
+        mail.to = parent.to.clone();
+        (mail.subject, mail.body) = (subject, body);
+        self.keep_mail(mail, Some(deed));
+    }
+
+    /// A mail in the thread of `parent` that says nothing yet.
+    fn blank_mail(&mut self, parent: &Mail, address: &str, host: &str) -> Mail {
+        let own = self.accounts[parent.account].id.clone();
+        let id = self.new_id(&["mail", &own, address, host]);
+        let part = |what: &str, len| opaque(&digest(self.opts.seed, &[what, &id]), len);
+        Mail {
             number: 0,
-            message_id: format!("<{message_id}@people.sandbox>"),
+            message_id: format!("<{}@{host}>", part("rfc", 22)),
+            provider_id: format!("{:016x}", number(self.opts.seed, &["provider", &id])),
             id,
-            provider_id,
             account: parent.account,
             thread_id: parent.thread_id.clone(),
-            tracking_id: None,
-            label: None,
+            tracking: None,
             at: self.now,
             ours: false,
-            from,
-            to: vec![parent.from.clone()],
+            by_api: false,
+            from: parent.from.clone(),
+            to: Vec::new(),
             cc: Vec::new(),
             bcc: Vec::new(),
-            subject,
-            body,
+            subject: String::new(),
+            body: String::new(),
             in_reply_to: Some((parent.message_id.clone(), parent.id.clone())),
             headers: Vec::new(),
-        });
+            attachments: Vec::new(),
+        }
     }
 
     /// The last mail of ours to an address.
     pub(super) fn last_mail_to(&self, account: usize, address: &str) -> Option<Mail> {
         let list = self.mail_by_address.get(&(account, address.to_owned()))?;
-        list.iter().rev().filter_map(|n| self.mails.get(*n)).find(|m| m.ours).cloned()
+        let mails = list.iter().rev().filter_map(|n| self.mails.get(*n));
+        // Of those sent by the API: what a hand wrote is in nobody's sequence.
+        mails.into_iter().find(|m| m.by_api).cloned()
     }
 }
 

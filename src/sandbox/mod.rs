@@ -7,33 +7,59 @@
 //!
 //! **Accounts** (see [`options::accounts`] for more of them): [`LINKEDIN_ONE`], [`LINKEDIN_TWO`], [`MAIL_ONE`], [`WHATSAPP_ONE`].
 //!
-//! **People** exist by being asked for: every public slug `[a-z0-9-]{3,100}`, mail address and phone number is somebody, whose
-//! behaviour follows from the seed and the identity. Words inside the slug or the address force it: `always-accepts`,
-//! `never-accepts`, `replies`, `never-replies`, `bounces`. Slugs that start with `missing-` are nobody. Phone numbers that
-//! end in `99990001` reply, in `99990002` never reply, in `99990003` have no WhatsApp.
+//! **People** exist by being asked for: every public slug of 3 to 100 letters, mail address and phone number is somebody, whose
+//! conduct follows from the seed and the identity, from words in it (`jane-accepts-at-once`, `jane+bounces@example.com`), or
+//! from what the control API sets. Slugs that start with `missing-` are nobody. docs/sandbox.md teaches all of it.
+//!
+//! **Chance**: everything that is drawn is drawn from the seed and from what it is about, never from a shared generator, so
+//! that the same requests have the same answers and consequences whatever else happens in between.
 
+mod account;
 mod act;
+mod behaviour;
+mod broken;
+mod calls;
+mod conduct;
+mod control;
+mod deeds;
+mod dial;
 mod errors;
 mod faults;
+mod handling;
+mod hosted;
 mod inspect;
 mod ledger;
+mod mail_acts;
 mod mailbox;
 mod multipart;
 mod net;
 pub mod options;
+mod orders;
 mod page;
 mod people;
+mod quota;
+mod ring;
 mod server;
+mod settings;
+mod span;
+mod summary;
 mod talk;
+mod talk_json;
 mod text;
 mod webhooks;
 mod wire;
 mod wire_accounts;
+mod wire_attendees;
 mod wire_chats;
 mod wire_emails;
+mod wire_invites;
+mod wire_mailbox;
 mod wire_users;
+mod wire_webhooks;
 mod world;
 
-pub use options::{AccountKind, AccountSpec, Behaviour, Options};
+pub use behaviour::Behaviour;
+pub use options::{AccountKind, AccountSpec, Options};
 pub use options::{LINKEDIN_ONE, LINKEDIN_TWO, MAIL_ONE, WHATSAPP_ONE};
+pub use quota::{Quota, recommended};
 pub use server::{Error, Server, start};

@@ -3,14 +3,16 @@
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::errors::Problem;
+use super::text::opaque;
 
 /// Largest body that is read; the provider's own limit for a mail.
 pub(super) const BODY_MAX: usize = 25 * 1024 * 1024;
 
 /// Reads a body. A field that comes more than once becomes a list, `linkedin[api]` becomes `{"linkedin": {"api": ..}}`,
-/// a file becomes its size.
+/// a file becomes its name, type, size and digest.
 pub(super) async fn read(request: Request) -> Result<Map<String, Value>, Problem> {
     let (parts, body) = request.into_parts();
     let bytes = axum::body::to_bytes(body, BODY_MAX)
@@ -23,6 +25,12 @@ pub(super) async fn read(request: Request) -> Result<Map<String, Value>, Problem
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
         "application/json" => match serde_json::from_slice(&bytes) {
+            // Some clients send the form's bracketed names in JSON, too.
+            Ok(Value::Object(map)) if map.keys().any(|k| k.ends_with(']')) => {
+                let mut flat = Map::new();
+                map.into_iter().for_each(|(name, value)| put(&mut flat, &name, value));
+                Ok(flat)
+            }
             Ok(Value::Object(map)) => Ok(map),
             _ => Err(Problem::new(400, "malformed_request", "The body is no JSON object.")),
         },
@@ -35,8 +43,11 @@ pub(super) async fn read(request: Request) -> Result<Map<String, Value>, Problem
             let mut map = Map::new();
             while let Some(field) = form.next_field().await.map_err(malformed)? {
                 let name = field.name().unwrap_or_default().to_owned();
-                let value = if field.file_name().is_some() {
-                    json!({ "file_bytes": field.bytes().await.map_err(malformed)?.len() })
+                let value = if let Some(file_name) = field.file_name().map(str::to_owned) {
+                    let mime = field.content_type().unwrap_or("application/octet-stream").to_owned();
+                    let bytes = field.bytes().await.map_err(malformed)?;
+                    let digest = opaque(&Sha256::digest(&bytes).into(), 22);
+                    json!({ "file_name": file_name, "mime_type": mime, "file_bytes": bytes.len(), "digest": digest })
                 } else {
                     json!(field.text().await.map_err(malformed)?)
                 };

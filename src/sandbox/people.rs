@@ -1,11 +1,10 @@
-//! Who people are and what they will do: both follow from the seed and the identity they were asked for by.
-
-use std::time::Duration;
+//! Who people are: names, ids and conduct follow from the seed and the identity they were asked for by.
 
 use serde_json::{Value, json};
 
-use super::options::Behaviour;
-use super::text::{digest, number, opaque, unit};
+use super::behaviour::Behaviour;
+use super::conduct::Conduct;
+use super::text::{digest, number, opaque};
 
 /// Where an identity lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +12,29 @@ pub(super) enum Place {
     LinkedIn,
     Mail,
     Phone,
+}
+
+impl Place {
+    /// The word of the inspection API.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::LinkedIn => "linkedin",
+            Self::Mail => "email",
+            Self::Phone => "whatsapp",
+        }
+    }
+
+    /// The place an identity must be of: an address, a number (or its JID), or else a slug.
+    pub(super) fn of(identity: &str) -> Self {
+        let number = identity.strip_suffix("@s.whatsapp.net").unwrap_or(identity).trim_start_matches('+');
+        if number.len() >= 6 && number.bytes().all(|b| b.is_ascii_digit()) {
+            Self::Phone
+        } else if identity.contains('@') {
+            Self::Mail
+        } else {
+            Self::LinkedIn
+        }
+    }
 }
 
 /// Somebody the sandbox has met.
@@ -28,31 +50,21 @@ pub(super) struct Person {
     pub(super) first_name: String,
     pub(super) last_name: String,
     pub(super) headline: String,
-    /// How long after an invitation they accept it; `None`: never.
-    pub(super) accepts: Option<Duration>,
-    /// How long after the first message or mail they reply; `None`: never.
-    pub(super) replies: Option<Duration>,
-    /// How long after a mail it bounces; `None`: it arrives.
-    pub(super) bounces: Option<Duration>,
-    pub(super) opens: bool,
-    /// Whether a reply has been set off: people reply once.
-    pub(super) reply_set: bool,
+    pub(super) conduct: Conduct,
+    /// Rises when the conduct is set anew: what was set off under an older one does not happen any more.
+    pub(super) plan: u32,
+    /// How many replies have been set off.
+    pub(super) replies_set: u32,
     pub(super) replied: bool,
+    /// Whether the owner's writing by hand has been set off.
+    pub(super) hand_set: bool,
+    /// Whether the owner has written.
+    pub(super) hand_wrote: bool,
 }
 
 impl Person {
     /// Makes somebody out of an identity.
     pub(super) fn meet(seed: u64, how: &Behaviour, place: Place, identity: &str) -> Self {
-        let draw = |what: &str| unit(seed, &[identity, what]);
-        let forced = |word: &str| identity.contains(word);
-        let accepts = !forced("never-accepts") && (forced("always-accepts") || draw("accepts") < how.accept_share);
-        let replies = !forced("never-replies")
-            && !identity.ends_with("99990002")
-            && (forced("replies") || identity.ends_with("99990001") || draw("replies") < how.reply_share);
-        let bounces = place == Place::Mail && (forced("bounces") || draw("bounces") < how.bounce_share);
-        // A share of 1 - u keeps ln away from zero.
-        let late = how.accept_mean.mul_f64(-(1.0 - draw("accept delay")).ln()).min(how.accept_max);
-        let span = how.reply_max.saturating_sub(how.reply_min);
         let (first_name, last_name) = names(place, identity);
         Self {
             place,
@@ -68,12 +80,12 @@ impl Person {
             headline: format!("Person of the sandbox, known as {first_name}"),
             first_name,
             last_name,
-            accepts: (accepts && place == Place::LinkedIn).then_some(late),
-            replies: (replies && !bounces).then(|| how.reply_min + span.mul_f64(draw("reply delay"))),
-            bounces: bounces.then(|| how.bounce_max.mul_f64(draw("bounce delay"))),
-            opens: place == Place::Mail && !bounces && draw("opens") < how.open_share,
-            reply_set: false,
+            conduct: Conduct::of(seed, how, place, identity),
+            plan: 0,
+            replies_set: 0,
             replied: false,
+            hand_set: false,
+            hand_wrote: false,
             identity: identity.to_owned(),
         }
     }
@@ -95,16 +107,22 @@ pub(super) fn linkedin_id(seed: u64, slug: &str) -> String {
     format!("ACoAA{}", opaque(&digest(seed, &["linkedin", slug]), 34))
 }
 
-/// A slug that can be somebody's: `[a-z0-9-]{3,100}`.
+/// A slug that can be somebody's: 3 to 100 small letters (of any script), digits and hyphens, and not `missing-` in front.
 pub(super) fn is_slug(text: &str) -> bool {
-    (3..=100).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    (3..=100).contains(&text.chars().count())
+        && text.chars().all(|c| c == '-' || (c.is_alphanumeric() && !c.is_uppercase()))
+        && !text.starts_with("missing-")
 }
 
-/// The digits of `<digits>@s.whatsapp.net`; `None` for what is no such id or has no WhatsApp.
+/// The digits of `<digits>@s.whatsapp.net`; `None` for what is no such id.
 pub(super) fn whatsapp_digits(id: &str) -> Option<&str> {
     let digits = id.strip_suffix("@s.whatsapp.net")?;
-    ((6..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.ends_with("99990003"))
-        .then_some(digits)
+    is_number(digits).then_some(digits)
+}
+
+/// Digits of a telephone number.
+pub(super) fn is_number(digits: &str) -> bool {
+    (6..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// An address that mail can be sent to.
@@ -133,32 +151,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_behave_in_the_shares_asked_for_and_the_same_every_time() {
-        let how = Behaviour::default();
-        let all: Vec<Person> =
-            (0..4000).map(|n| Person::meet(7, &how, Place::LinkedIn, &format!("person-{n}"))).collect();
-        let accepting: Vec<Duration> = all.iter().filter_map(|p| p.accepts).collect();
-        assert!((1700..1900).contains(&accepting.len()), "{}", accepting.len());
-        let mean = accepting.iter().sum::<Duration>().as_secs() / accepting.len() as u64 / 360;
-        assert!((90..110).contains(&mean), "{mean} tenths of an hour");
-        assert!(accepting.iter().all(|d| *d <= how.accept_max));
-        let replying = all.iter().filter(|p| p.replies.is_some()).count();
-        assert!((530..670).contains(&replying), "{replying}");
-        assert_eq!(Person::meet(7, &how, Place::LinkedIn, "person-1").accepts, all[1].accepts);
-        assert_ne!(Person::meet(8, &how, Place::LinkedIn, "person-1").provider_id, all[1].provider_id);
+    fn a_slug_is_made_of_small_letters_of_any_script() {
+        for (text, fits) in [
+            ("jane-doe-42", true),
+            ("josé-müller", true),
+            ("ab", false),
+            ("missing-jane", false),
+            ("a_b", false),
+            ("Jane", false),
+        ] {
+            assert_eq!(is_slug(text), fits, "{text}");
+        }
     }
 
     #[test]
-    fn words_in_an_identity_force_what_somebody_does() {
-        let how = Behaviour::default();
-        let meet = |place, identity: &str| Person::meet(7, &how, place, identity);
-        for n in 0..50 {
-            assert!(meet(Place::LinkedIn, &format!("p{n}-always-accepts")).accepts.is_some());
-            assert!(meet(Place::LinkedIn, &format!("p{n}-never-accepts")).accepts.is_none());
-            assert!(meet(Place::LinkedIn, &format!("p{n}-replies")).replies.is_some());
-            assert!(meet(Place::Mail, &format!("p{n}@never-replies.example")).replies.is_none());
-            assert!(meet(Place::Mail, &format!("p{n}+bounces@x.example")).bounces.is_some());
-            assert!(meet(Place::Phone, &format!("33{n}99990001")).replies.is_some());
+    fn an_identity_says_where_it_lives() {
+        for (identity, place) in [
+            ("jane-doe", Place::LinkedIn),
+            ("1984", Place::LinkedIn),
+            ("jane@example.com", Place::Mail),
+            ("+33612345678", Place::Phone),
+            ("33612345678@s.whatsapp.net", Place::Phone),
+        ] {
+            assert_eq!(Place::of(identity), place, "{identity}");
         }
+        let how = Behaviour::default();
+        assert_ne!(
+            Person::meet(8, &how, Place::LinkedIn, "jane").provider_id,
+            Person::meet(7, &how, Place::LinkedIn, "jane").provider_id
+        );
     }
 }

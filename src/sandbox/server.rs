@@ -6,21 +6,22 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, patch, post};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::dial::Dial;
 use super::net::{Breakable, Breaker};
 use super::options::Options;
-use super::text;
 use super::webhooks::Courier;
 use super::world::World;
-use super::{inspect, wire};
-use crate::clock::Clock;
+use super::{control, hosted, inspect, wire};
 
 /// Acts played before the world's lock is given back once.
 const ACTS_A_TURN: usize = 256;
+/// Acts played before a request is worked on, so that it sees what was due before it.
+const ACTS_BEFORE: usize = 10_000;
 /// How long `stop` waits for requests under way.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
@@ -56,35 +57,48 @@ pub enum Error {
 pub(super) struct Sandbox {
     world: Mutex<World>,
     pub(super) api_key: String,
-    pub(super) clock: Clock,
+    pub(super) dial: Dial,
     pub(super) courier: Arc<Courier>,
     wake: Notify,
-    seed: u64,
-    duplicate_share: f64,
-    shuffle: Duration,
 }
 
 impl Sandbox {
-    /// One turn with the world: sets its time, and afterwards sends off the webhooks it left.
+    /// One turn with the world: what was due before it is played first, and afterwards the webhooks it left are sent off.
     pub(super) fn with<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
+        self.turn(ACTS_BEFORE, |w, _| f(w))
+    }
+
+    /// Plays what is due, at most so many acts. `true`: that was all.
+    pub(super) fn play(&self, acts: usize) -> bool {
+        self.turn(acts, |_, all| all)
+    }
+
+    /// Has the player look again when the next act is due.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    fn turn<T>(&self, acts: usize, f: impl FnOnce(&mut World, bool) -> T) -> T {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.now = self.clock.now();
-        let out = f(&mut world);
+        for outcome in self.courier.outcomes() {
+            world.note(&outcome);
+        }
+        // Of two that read the clock, the later may come first: time does not go back for that.
+        let now = self.dial.now().max(world.now);
+        let all = world.run_due(now, acts);
+        let out = f(&mut world, all);
         let deliveries = std::mem::take(&mut world.outbox);
+        let errands = std::mem::take(&mut world.errands);
         let woken = std::mem::take(&mut world.acts_changed);
-        // Drawn in here, where the world's chance is.
-        let draws: Vec<_> = deliveries.iter().map(|_| (world.number(), world.number())).collect();
         drop(world);
         if woken {
-            self.wake.notify_one();
+            self.wake();
         }
-        for (delivery, (one, two)) in deliveries.into_iter().zip(draws) {
-            let draw = |n: u64, what: &str| text::unit(self.seed, &[what, &n.to_string()]);
-            if self.duplicate_share > 0.0 && draw(one, "duplicate") < self.duplicate_share {
-                let again = super::webhooks::Delivery { hook: Arc::clone(&delivery.hook), body: delivery.body.clone() };
-                self.courier.take(again, self.shuffle.mul_f64(draw(one, "hold")));
-            }
-            self.courier.take(delivery, self.shuffle.mul_f64(draw(two, "hold")));
+        for delivery in deliveries {
+            self.courier.take(delivery);
+        }
+        for errand in errands {
+            self.courier.run(errand);
         }
         out
     }
@@ -132,22 +146,36 @@ pub async fn start(opts: Options) -> Result<Server, Error> {
     let path = opts.ledger_path.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let sandbox = Arc::new(Sandbox {
         api_key: opts.api_key.clone(),
-        clock: opts.clock.clone(),
+        dial: Dial::new(opts.clock.clone()),
         courier: Arc::new(Courier::new(&opts, stopped.clone())?),
         wake: Notify::new(),
-        seed: opts.seed,
-        duplicate_share: opts.webhook_duplicate_share,
-        shuffle: opts.webhook_shuffle,
         world: Mutex::new(World::new(opts).map_err(|source| Error::Ledger { path, source })?),
     });
     let app = Router::new()
         .route("/api/v1/{*path}", any(wire::api))
+        .route("/sandbox", get(inspect::index))
         .route("/sandbox/people", get(inspect::people))
+        .route("/sandbox/people/{identity}", get(inspect::person).patch(control::set_person))
+        .route("/sandbox/people/{identity}/{act}", post(control::act_of))
+        .route("/sandbox/act", post(control::act))
         .route("/sandbox/ledger", get(inspect::ledger))
-        .route("/sandbox/webhooks", get(inspect::webhooks))
-        .route("/sandbox/clock", get(inspect::clock))
-        .route("/sandbox/faults", post(inspect::set_faults).get(inspect::faults).delete(inspect::clear_faults))
-        .route("/sandbox/act", post(inspect::act))
+        .route("/sandbox/ledger/summary", get(inspect::ledger_summary))
+        .route("/sandbox/deeds", get(inspect::deeds))
+        .route("/sandbox/calls", get(inspect::calls))
+        .route("/sandbox/accounts", get(inspect::accounts))
+        .route("/sandbox/accounts/{id}", patch(control::set_account))
+        .route(
+            "/sandbox/webhooks",
+            get(inspect::webhooks).post(control::set_handlings).delete(control::clear_handlings),
+        )
+        .route("/sandbox/clock", get(control::clock).post(control::set_clock))
+        .route("/sandbox/settings", get(control::settings).patch(control::set_settings))
+        .route("/sandbox/faults", get(control::faults).post(control::set_faults).delete(control::clear_faults))
+        .route("/sandbox/faults/{id}", delete(control::delete_fault))
+        .route("/sandbox/quotas", get(control::quotas).post(control::set_quotas).delete(control::clear_quotas))
+        .route("/sandbox/restart", post(control::restart))
+        .route("/sandbox/hosted/{token}", get(hosted::page).post(hosted::connect))
+        .fallback(wire::nowhere)
         .layer(DefaultBodyLimit::disable())
         .with_state(Arc::clone(&sandbox));
     let app = app.into_make_service_with_connect_info::<Breaker>();
@@ -168,13 +196,10 @@ pub async fn start(opts: Options) -> Result<Server, Error> {
 /// Plays the people: sleeps until the next act is due, plays it, looks again.
 async fn play(sandbox: Arc<Sandbox>, mut stop: watch::Receiver<bool>) {
     loop {
-        let next = sandbox.with(|w| {
-            w.run_due(w.now, ACTS_A_TURN);
-            w.acts.peek().map(|std::cmp::Reverse(s)| s.at)
-        });
+        let next = sandbox.turn(ACTS_A_TURN, |w, _| w.acts.peek().map(|std::cmp::Reverse(s)| s.at));
         let due = async {
             match next {
-                Some(at) => sandbox.clock.sleep_until(at).await,
+                Some(at) => sandbox.dial.sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };

@@ -1,11 +1,12 @@
-//! Chats and their messages, LinkedIn and WhatsApp alike, and how they look on REST and in webhooks.
+//! Chats and their messages, LinkedIn and WhatsApp alike: how they come about and what happens to them. How they look is in
+//! `talk_json`.
 
 use serde_json::{Value, json};
 
-use super::act::Act;
+use super::act::{Act, MessageAct};
 use super::options::AccountKind;
-use super::text::{self, iso};
-use super::world::{Event, World};
+use super::text;
+use super::world::{Event, Link, World};
 use crate::domain::time::Timestamp;
 
 /// A conversation of one account with one person.
@@ -17,6 +18,43 @@ pub(super) struct Chat {
     pub(super) updated: Timestamp,
     /// Numbers of its messages, oldest first.
     pub(super) messages: Vec<u64>,
+    /// Theirs since we last wrote.
+    pub(super) unread: u32,
+    /// Whether they have ever written in it.
+    pub(super) answered: bool,
+    /// `InMail`s of ours they have not answered.
+    pub(super) inmails_open: u32,
+}
+
+/// Who wrote a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum By {
+    /// The API, or the note of an invitation that was sent by it.
+    #[default]
+    Us,
+    /// The account's owner, in the app.
+    Hand,
+    /// The person.
+    Them,
+}
+
+/// What is said.
+#[derive(Default)]
+pub(super) struct Words {
+    pub(super) by: By,
+    pub(super) text: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) inmail: bool,
+    pub(super) attachments: Vec<Value>,
+    /// Id of the message being quoted.
+    pub(super) quoted: Option<String>,
+    pub(super) deed: Option<u64>,
+}
+
+impl Words {
+    pub(super) fn of(by: By, text: Option<String>) -> Self {
+        Self { by, text, ..Self::default() }
+    }
 }
 
 /// One message.
@@ -25,11 +63,24 @@ pub(super) struct Message {
     pub(super) id: String,
     pub(super) provider_id: String,
     pub(super) chat: usize,
-    pub(super) ours: bool,
+    pub(super) by: By,
     pub(super) text: Option<String>,
     pub(super) subject: Option<String>,
     pub(super) at: Timestamp,
     pub(super) inmail: bool,
+    pub(super) attachments: Vec<Value>,
+    pub(super) quoted: Option<String>,
+    pub(super) seen_at: Option<Timestamp>,
+    pub(super) delivered: bool,
+    pub(super) edited: bool,
+    pub(super) deleted: bool,
+    pub(super) reaction: Option<String>,
+}
+
+impl Message {
+    pub(super) fn ours(&self) -> bool {
+        self.by != By::Them
+    }
 }
 
 impl World {
@@ -38,13 +89,13 @@ impl World {
         if let Some(&chat) = self.chat_of.get(&(account, person)) {
             return chat;
         }
-        let id = self.new_id();
+        let (own, who) = (self.accounts[account].id.clone(), self.people[person].provider_id.clone());
+        let id = self.new_id(&["chat", &own, &who]);
         let whatsapp = self.accounts[account].kind == AccountKind::WhatsApp;
         let provider_id = if whatsapp {
             self.people[person].lid.clone()
         } else {
-            let words = [self.accounts[account].id.as_str(), self.people[person].identity.as_str(), "thread"];
-            format!("2-{}", text::opaque(&text::digest(self.opts.seed, &words), 40))
+            format!("2-{}", text::opaque(&text::digest(self.opts.seed, &["thread", &own, &who]), 40))
         };
         let chat = self.chats.len();
         self.chat_ids.insert(id.clone(), chat);
@@ -52,25 +103,56 @@ impl World {
         self.chat_ids.entry(provider_id.clone()).or_insert(chat);
         self.chat_of.insert((account, person), chat);
         self.attendees.insert(self.attendee_id(account, Some(person)), (account, person));
-        self.chats.push(Chat { id, provider_id, account, person, updated: self.now, messages: Vec::new() });
+        self.chats.push(Chat {
+            id,
+            provider_id,
+            account,
+            person,
+            updated: self.now,
+            messages: Vec::new(),
+            unread: 0,
+            answered: false,
+            inmails_open: 0,
+        });
         chat
     }
 
-    /// Adds a message to a chat and tells the webhooks; ours may set the person off. Gives the message's id.
-    pub(super) fn say(
-        &mut self,
-        chat: usize,
-        ours: bool,
-        text: Option<String>,
-        subject: Option<String>,
-        inmail: bool,
-    ) -> String {
-        let id = self.new_id();
-        let provider_id = format!("2-{}", self.new_id());
+    /// Whether a plain message may be written to somebody: WhatsApp always, LinkedIn to relations and to those who answered.
+    pub(super) fn may_write(&self, account: usize, person: usize) -> bool {
+        self.accounts[account].kind == AccountKind::WhatsApp
+            || matches!(self.links.get(&(account, person)), Some(Link::Connected { .. }))
+            || self.chat_of.get(&(account, person)).is_some_and(|c| self.chats[*c].answered)
+    }
+
+    /// Adds a message to a chat and tells the webhooks; one of ours may set the person off. Gives the message's number.
+    pub(super) fn say(&mut self, chat: usize, words: Words) -> u64 {
+        let chat_id = self.chats[chat].id.clone();
+        let id = self.new_id(&["message", &chat_id]);
+        let provider_id = format!("2-{}", text::opaque(&text::digest(self.opts.seed, &["provider", &id]), 40));
         let number = self.messages.next();
-        let message = Message { number, id: id.clone(), provider_id, chat, ours, text, subject, at: self.now, inmail };
-        let body = self.message_event(&message);
-        self.message_ids.insert(id.clone(), number);
+        let Words { by, text, subject, inmail, attachments, quoted, deed } = words;
+        let message = Message {
+            number,
+            id: id.clone(),
+            provider_id,
+            chat,
+            by,
+            text,
+            subject,
+            at: self.now,
+            inmail,
+            attachments,
+            quoted,
+            seen_at: None,
+            delivered: self.accounts[self.chats[chat].account].kind == AccountKind::LinkedIn,
+            edited: false,
+            deleted: false,
+            reaction: None,
+        };
+        if let Some(deed) = deed {
+            self.about(deed, &id);
+        }
+        self.message_ids.insert(id, number);
         if let Some(old) = self.messages.push(message) {
             self.message_ids.remove(&old.id);
             let list = &mut self.chats[old.chat].messages;
@@ -78,141 +160,120 @@ impl World {
                 list.remove(0);
             }
         }
-        self.chats[chat].messages.push(number);
-        self.chats[chat].updated = self.now;
-        let (account, person) = (self.chats[chat].account, self.chats[chat].person);
-        self.emit(Event { source: "messaging", name: "message_received", account, body });
-        if ours {
-            self.maybe_reply(account, person);
-        }
-        id
-    }
-
-    /// Sets off a person's one reply, if it is in their nature.
-    pub(super) fn maybe_reply(&mut self, account: usize, person: usize) {
-        let somebody = &mut self.people[person];
-        if let (Some(after), false) = (somebody.replies, somebody.reply_set) {
-            somebody.reply_set = true;
-            self.later(after, Act::Reply { account, person });
-        }
-    }
-
-    pub(super) fn attendee_id(&self, account: usize, person: Option<usize>) -> String {
-        let who = person.map_or("self", |p| self.people[p].provider_id.as_str());
-        text::opaque(&text::digest(self.opts.seed, &["attendee", &self.accounts[account].id, who]), 22)
-    }
-
-    /// The id a person's messages carry: on WhatsApp a LID, not the number we sent to.
-    pub(super) fn sender_id(&self, account: usize, person: Option<usize>) -> &str {
-        match person {
-            None => &self.accounts[account].own_id,
-            Some(p) if self.people[p].lid.is_empty() => &self.people[p].provider_id,
-            Some(p) => &self.people[p].lid,
-        }
-    }
-
-    fn webhook_attendee(&self, account: usize, person: Option<usize>) -> Value {
-        let id = self.sender_id(account, person);
-        let (own, them) = (&self.accounts[account], person.map(|p| &self.people[p]));
-        let name = them.map_or_else(|| own.name.clone(), super::people::Person::full_name);
-        if own.kind == AccountKind::WhatsApp {
-            let digits = them.map_or(own.identity.as_str(), |p| p.identity.as_str());
-            return json!({
-                "attendee_id": self.attendee_id(account, person), "attendee_provider_id": id, "attendee_name": name,
-                "attendee_profile_url": null, "attendee_public_identifier": format!("{digits}@s.whatsapp.net"),
-                "attendee_specifics": { "provider": "WHATSAPP", "phone_number": format!("+{digits}"),
-                    "lid": them.map(|p| p.lid.as_str()) },
-            });
-        }
-        json!({
-            "attendee_id": self.attendee_id(account, person), "attendee_provider_id": id, "attendee_name": name,
-            "attendee_profile_url": format!("https://www.linkedin.com/in/{id}"), "attendee_public_identifier": null,
-            "attendee_specifics": { "provider": "LINKEDIN",
-                "member_urn": format!("urn:li:member:{}", text::number(self.opts.seed, &[id]) % 1_000_000_000),
-                "occupation": them.map(|p| p.headline.as_str()), "is_company": false,
-                "network_distance": if them.is_some() { "DISTANCE_1" } else { "SELF" } },
-        })
-    }
-
-    fn message_event(&self, m: &Message) -> Value {
-        let chat = &self.chats[m.chat];
-        let (account, person) = (chat.account, chat.person);
-        let own = &self.accounts[account];
-        let linkedin = own.kind == AccountKind::LinkedIn;
-        let info = if linkedin {
-            json!({ "type": "LINKEDIN", "feature": "classic", "user_id": own.own_id })
+        let talk = &mut self.chats[chat];
+        talk.messages.push(number);
+        talk.updated = self.now;
+        let (account, person) = (talk.account, talk.person);
+        if by == By::Them {
+            talk.unread += 1;
+            talk.answered = true;
+            // LinkedIn gives the credit of an answered InMail back.
+            let back = std::mem::take(&mut talk.inmails_open);
+            self.accounts[account].credits += back;
         } else {
-            json!({ "type": "WHATSAPP", "phone_number": format!("+{}", own.identity) })
-        };
-        let them = self.webhook_attendee(account, Some(person));
-        json!({
-            "event": "message_received", "event_type": null, "webhook_name": "",
-            "account_id": own.id, "account_type": own.kind.wire(), "account_info": info,
-            "chat_id": chat.id, "provider_chat_id": chat.provider_id,
-            "message_id": m.id, "provider_message_id": m.provider_id,
-            "message": m.text, "subject": m.subject, "timestamp": iso(m.at),
-            "is_sender": m.ours, "is_group": false, "is_event": 0, "chat_pinned": 0,
-            "message_type": self.message_type(m), "chat_content_type": null, "is_forwarded": null,
-            "quoted": null, "reply_to": null,
-            "folder": if linkedin { json!(["INBOX", "INBOX_LINKEDIN_CLASSIC"]) } else { json!(["INBOX"]) },
-            "attachments": [],
-            "sender": if m.ours { self.webhook_attendee(account, None) } else { them.clone() },
-            "attendees": [them],
-        })
+            talk.unread = 0;
+            talk.inmails_open += u32::from(inmail);
+        }
+        self.tell_message("message_received", number, &json!({}), deed);
+        if by == By::Us {
+            self.message_sets_off(account, person, number);
+        }
+        number
     }
 
-    fn message_type(&self, m: &Message) -> Value {
-        match (self.accounts[self.chats[m.chat].account].kind, m.inmail) {
-            (AccountKind::WhatsApp, _) => Value::Null,
-            (_, true) => json!("INMAIL"),
-            (_, false) => json!("MESSAGE"),
+    /// Tells webhooks of something that happened to a message; `more` is added to its envelope.
+    pub(super) fn tell_message(&mut self, name: &'static str, number: u64, more: &Value, deed: Option<u64>) {
+        let Some(message) = self.messages.get(number) else { return };
+        let (mut body, key) = (self.message_event(message), message.id.clone());
+        let account = self.chats[message.chat].account;
+        body["event"] = json!(name);
+        super::settings::merge(&mut body, more);
+        self.emit(Event { source: "messaging", name, account, body, key, deed });
+    }
+
+    /// What a message of ours makes its receiver, and their phone, do.
+    fn message_sets_off(&mut self, account: usize, person: usize, message: u64) {
+        let conduct = &self.people[person].conduct;
+        let acts = [
+            (conduct.deliver_after, MessageAct::Deliver),
+            (conduct.read_after, MessageAct::Read),
+            (conduct.react_after, MessageAct::React),
+        ];
+        for (after, what) in acts {
+            if let Some(after) = after {
+                self.later(after, Act::Message { what, message });
+            }
+        }
+        self.contact_sets_off(account, person);
+    }
+
+    /// What any message or mail of ours sets off: a reply, as often as is in their nature, and once the owner's own hand.
+    pub(super) fn contact_sets_off(&mut self, account: usize, person: usize) {
+        let them = &mut self.people[person];
+        let plan = them.plan;
+        let reply = them.conduct.reply_after.filter(|_| them.replies_set < them.conduct.replies_max);
+        let hand = them.conduct.by_hand_after.filter(|_| !them.hand_set);
+        them.replies_set += u32::from(reply.is_some());
+        them.hand_set |= hand.is_some();
+        if let Some(after) = reply {
+            self.later(after, Act::Reply { account, person, plan });
+        }
+        if let Some(after) = hand {
+            self.later(after, Act::ByHand { account, person, plan });
         }
     }
 
-    /// A message as REST shows it: truths are 0 and 1.
-    pub(super) fn message_json(&self, m: &Message) -> Value {
-        let chat = &self.chats[m.chat];
-        let who = (!m.ours).then_some(chat.person);
-        json!({
-            "object": "Message", "id": m.id, "account_id": self.accounts[chat.account].id, "chat_id": chat.id,
-            "chat_provider_id": chat.provider_id, "provider_id": m.provider_id, "text": m.text, "subject": m.subject,
-            "timestamp": iso(m.at), "is_sender": u8::from(m.ours), "sender_id": self.sender_id(chat.account, who),
-            "sender_attendee_id": self.attendee_id(chat.account, who), "sender_urn": null, "seen": 0, "seen_by": {},
-            "delivered": 1, "hidden": 0, "deleted": 0, "edited": 0, "is_event": 0, "event_type": 0, "behavior": null,
-            "original": "", "message_type": self.message_type(m), "attendee_type": "MEMBER", "attendee_distance": 1,
-            "reactions": [], "attachments": [], "quoted": null, "reply_to": null,
-        })
-    }
-
-    /// A chat as REST shows it.
-    pub(super) fn chat_json(&self, chat: &Chat) -> Value {
-        let (own, them) = (&self.accounts[chat.account], &self.people[chat.person]);
-        let whatsapp = own.kind == AccountKind::WhatsApp;
-        json!({
-            "object": "Chat", "id": chat.id, "account_id": own.id, "account_type": own.kind.wire(),
-            "provider_id": chat.provider_id, "attendee_provider_id": self.sender_id(chat.account, Some(chat.person)),
-            "attendee_public_identifier": whatsapp.then_some(&them.provider_id),
-            "name": if whatsapp { json!(them.full_name()) } else { Value::Null }, "type": 0,
-            "timestamp": iso(chat.updated), "unread_count": 0, "archived": 0, "pinned": 0, "muted_until": null,
-            "read_only": 0, "subject": null,
-            "folder": if whatsapp { json!(["INBOX"]) } else { json!(["INBOX", "INBOX_LINKEDIN_CLASSIC"]) },
-        })
-    }
-
-    /// An attendee as REST shows it.
-    pub(super) fn attendee_json(&self, account: usize, person: usize) -> Value {
-        let them = &self.people[person];
-        let specifics = match self.accounts[account].kind {
-            AccountKind::WhatsApp => {
-                json!({ "provider": "WHATSAPP", "phone_number": format!("+{}", them.identity), "lid": them.lid })
-            }
-            _ => json!({ "provider": "LINKEDIN", "occupation": them.headline, "network_distance": "DISTANCE_1" }),
+    /// Something happens to a message. `false`: there is nothing it could happen to.
+    pub(super) fn message_act(&mut self, what: MessageAct, number: u64, text: Option<String>) -> bool {
+        let now = self.now;
+        let Some(message) = self.messages.get_mut(number) else { return false };
+        let ours = message.ours();
+        let fits = match what {
+            MessageAct::Deliver => ours && !message.delivered,
+            MessageAct::Read => ours && message.seen_at.is_none(),
+            MessageAct::React => ours,
+            MessageAct::Edit | MessageAct::Delete => !ours && !message.deleted,
         };
-        json!({
-            "object": "ChatAttendee", "id": self.attendee_id(account, Some(person)),
-            "account_id": self.accounts[account].id, "provider_id": self.sender_id(account, Some(person)),
-            "name": them.full_name(), "is_self": 0, "hidden": 0, "picture_url": null,
-            "profile_url": them.profile_url(), "specifics": specifics,
-        })
+        if !fits {
+            return false;
+        }
+        let (name, kind) = match what {
+            MessageAct::Deliver => {
+                message.delivered = true;
+                ("message_delivered", "deliver")
+            }
+            MessageAct::Read => {
+                message.delivered = true;
+                message.seen_at = Some(now);
+                ("message_read", "read")
+            }
+            MessageAct::React => {
+                message.reaction = Some(text.unwrap_or_else(|| "👍".to_owned()));
+                ("message_reaction", "react")
+            }
+            MessageAct::Edit => {
+                let old = message.text.take().unwrap_or_default();
+                message.text = Some(text.unwrap_or_else(|| format!("{old} (edited)")));
+                message.edited = true;
+                ("message_edited", "edit")
+            }
+            MessageAct::Delete => {
+                message.text = None;
+                message.deleted = true;
+                ("message_deleted", "delete")
+            }
+        };
+        let (id, said, reaction) = (message.id.clone(), message.text.clone(), message.reaction.clone());
+        let (account, person) = (self.chats[message.chat].account, self.chats[message.chat].person);
+        let deed = self.deed(kind, account, person, if what == MessageAct::React { reaction.clone() } else { said });
+        self.about(deed, &id);
+        let who = self.webhook_attendee(account, Some(person));
+        let more = match what {
+            MessageAct::Read => json!({ "read_by": who }),
+            MessageAct::React => json!({ "reaction": reaction, "reaction_sender": who }),
+            _ => json!({}),
+        };
+        self.tell_message(name, number, &more, Some(deed));
+        true
     }
 }

@@ -92,6 +92,42 @@ pub(super) fn parse_cursor(text: &str) -> Option<Value> {
     serde_json::from_slice(&bytes?).ok()
 }
 
+/// A JSON object as a form: texts as they are, everything else as its JSON.
+pub(super) fn form_encode(fields: &serde_json::Map<String, Value>) -> String {
+    let encode = |text: &str| {
+        text.bytes().fold(String::new(), |mut out, b| {
+            match b {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(b)),
+                b' ' => out.push('+'),
+                b => out.push_str(&format!("%{b:02X}")),
+            }
+            out
+        })
+    };
+    let pairs: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            format!("{}={}", encode(name), encode(&value))
+        })
+        .collect();
+    pairs.join("&")
+}
+
+/// The web addresses a body links to, in their order.
+pub(super) fn links(html: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in html.match_indices("href=") {
+        let rest = &html[at + 5..];
+        let Some(quote) = rest.chars().next().filter(|c| *c == '"' || *c == '\'') else { continue };
+        let url = rest[1..].split(quote).next().unwrap_or_default();
+        if url.starts_with("http://") || url.starts_with("https://") {
+            found.push(url.replace("&amp;", "&"));
+        }
+    }
+    found
+}
+
 /// HTML without its tags, for `body_plain`.
 pub(super) fn plain(html: &str) -> String {
     let mut out = String::with_capacity(html.len());
@@ -128,5 +164,14 @@ mod tests {
         assert_eq!(parse_cursor(&cursor(&value)), Some(value));
         assert_eq!(percent_decode("336%40s.whatsapp.net%"), "336@s.whatsapp.net%");
         assert_eq!(parse_cursor("zz"), None);
+    }
+
+    #[test]
+    fn links_are_found_in_html_and_forms_are_encoded() {
+        let html =
+            r#"<a href="https://a.example/?x=1&amp;y=2">A</a> <a href='mailto:x@y'>B</a> <a href='http://b/'>C</a>"#;
+        assert_eq!(links(html), ["https://a.example/?x=1&y=2", "http://b/"]);
+        let fields = serde_json::json!({ "a b": "x&y", "list": [1] });
+        assert_eq!(form_encode(fields.as_object().unwrap()), "a+b=x%26y&list=%5B1%5D");
     }
 }

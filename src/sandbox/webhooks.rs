@@ -1,14 +1,18 @@
-//! Outgoing webhooks: JSON under the provider's odd content type, answered 200 or tried again, then lost.
+//! Outgoing webhooks: JSON under the provider's odd content type, answered 200 or tried again, then lost. And the errands
+//! of people who follow an unsubscribe link.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, watch};
 
+use super::deeds::Outcome;
+use super::ledger::real_now;
 use super::options::Options;
+use super::text::form_encode;
 
 /// A webhook somebody asked for.
 pub(super) struct Hook {
@@ -17,11 +21,14 @@ pub(super) struct Hook {
     pub(super) name: String,
     pub(super) source: String,
     pub(super) request_url: String,
+    /// `json` or `form`.
     pub(super) format: String,
     pub(super) events: Vec<String>,
     /// Empty: every account.
     pub(super) account_ids: Vec<String>,
     pub(super) headers: Vec<(String, String)>,
+    /// (name, key): which properties of the body are told, under which names. Empty: all, under their own.
+    pub(super) data: Vec<(String, String)>,
     pub(super) enabled: bool,
 }
 
@@ -32,12 +39,38 @@ impl Hook {
             && (source == "account_status" || self.events.iter().any(|e| e == event))
             && (self.account_ids.is_empty() || self.account_ids.iter().any(|a| a == account_id))
     }
+
+    /// The bytes of a delivery: what `data` and `format` make of a body.
+    pub(super) fn shape(&self, body: Value) -> String {
+        let body = if self.data.is_empty() {
+            body
+        } else {
+            let from = body.get("AccountStatus").unwrap_or(&body);
+            let chosen = self.data.iter().map(|(name, key)| (name.clone(), from[key.as_str()].clone()));
+            Value::Object(chosen.collect::<Map<_, _>>())
+        };
+        match (self.format.as_str(), &body) {
+            ("form", Value::Object(fields)) => form_encode(fields),
+            _ => body.to_string(),
+        }
+    }
 }
 
 /// One body on its way to one webhook.
 pub(super) struct Delivery {
     pub(super) hook: Arc<Hook>,
     pub(super) body: String,
+    /// Real time it is held first.
+    pub(super) hold: Duration,
+    pub(super) deed: Option<u64>,
+}
+
+/// A URL somebody follows.
+pub(super) struct Errand {
+    pub(super) deed: u64,
+    pub(super) url: String,
+    /// POST with `List-Unsubscribe=One-Click`; else GET.
+    pub(super) one_click: bool,
 }
 
 /// How deliveries went.
@@ -57,6 +90,7 @@ pub(super) struct Counters {
 pub(super) struct Courier {
     http: reqwest::Client,
     pub(super) counters: Counters,
+    outcomes: Mutex<Vec<Outcome>>,
     slots: Semaphore,
     delays: Vec<Duration>,
     pending_max: u64,
@@ -76,6 +110,7 @@ impl Courier {
         Ok(Self {
             http,
             counters: Counters::default(),
+            outcomes: Mutex::new(Vec::new()),
             slots: Semaphore::new(opts.webhook_concurrency.max(1)),
             delays: opts.webhook_retry_delays.clone(),
             pending_max: opts.history as u64,
@@ -83,8 +118,17 @@ impl Courier {
         })
     }
 
-    /// Takes a delivery on; `hold` is how long it is held first.
-    pub(super) fn take(self: &Arc<Self>, delivery: Delivery, hold: Duration) {
+    /// What became of deliveries and errands since the last call.
+    pub(super) fn outcomes(&self) -> Vec<Outcome> {
+        std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn tell(&self, outcome: Outcome) {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+    }
+
+    /// Takes a delivery on.
+    pub(super) fn take(self: &Arc<Self>, delivery: Delivery) {
         if self.counters.pending.fetch_add(1, Ordering::Relaxed) >= self.pending_max {
             self.counters.pending.fetch_sub(1, Ordering::Relaxed);
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +138,7 @@ impl Courier {
         tokio::spawn(async move {
             let mut stop = courier.stop.clone();
             let delivered = tokio::select! {
-                done = courier.deliver(&delivery, hold) => done,
+                done = courier.deliver(&delivery) => done,
                 _ = stop.wait_for(|s| *s) => false,
             };
             let counter = if delivered { &courier.counters.delivered } else { &courier.counters.dropped };
@@ -103,13 +147,55 @@ impl Courier {
         });
     }
 
-    async fn deliver(&self, delivery: &Delivery, hold: Duration) -> bool {
-        if !hold.is_zero() {
-            tokio::time::sleep(hold).await;
+    /// Runs an errand: tried like a webhook until something answers that is no server's failure.
+    pub(super) fn run(self: &Arc<Self>, errand: Errand) {
+        let courier = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut stop = courier.stop.clone();
+            tokio::select! {
+                () = courier.follow(&errand) => {}
+                _ = stop.wait_for(|s| *s) => {}
+            }
+        });
+    }
+
+    async fn follow(&self, errand: &Errand) {
+        let mut delays = self.delays.iter();
+        loop {
+            let Ok(slot) = self.slots.acquire().await else { return };
+            let request = if errand.one_click {
+                // RFC 8058: the one field, as a form.
+                self.http
+                    .post(&errand.url)
+                    .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                    .body("List-Unsubscribe=One-Click")
+            } else {
+                self.http.get(&errand.url)
+            };
+            if let Ok(answer) = request.header("user-agent", "Mozilla/5.0 (mail client)").send().await {
+                let status = answer.status();
+                let at = real_now().as_micros();
+                self.tell(Outcome::Answered { deed: errand.deed, status: status.as_u16(), at });
+                if !status.is_server_error() {
+                    return;
+                }
+            }
+            drop(slot);
+            let Some(delay) = delays.next() else { return };
+            tokio::time::sleep(*delay).await;
+        }
+    }
+
+    async fn deliver(&self, delivery: &Delivery) -> bool {
+        if !delivery.hold.is_zero() {
+            tokio::time::sleep(delivery.hold).await;
         }
         let mut delays = self.delays.iter();
         loop {
             if self.attempt(delivery).await {
+                if let Some(deed) = delivery.deed {
+                    self.tell(Outcome::Acknowledged { deed, at: real_now().as_micros() });
+                }
                 return true;
             }
             self.counters.failed.fetch_add(1, Ordering::Relaxed);

@@ -5,21 +5,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
+use super::broken::{gateway, refuse, refused_with, truncate};
+use super::calls::Ending;
 use super::errors::Problem;
-use super::faults::{self, Effect, Rule};
+use super::faults::{self, Effect, Strike};
 use super::net::Breaker;
 use super::options::AccountKind;
 use super::server::Sandbox;
 use super::text::percent_decode;
 use super::world::World;
-use super::{multipart, wire_accounts as accounts, wire_chats as chats, wire_emails as emails, wire_users as users};
+use super::{
+    multipart, wire_accounts as accounts, wire_attendees as attendees, wire_chats as chats, wire_emails as emails,
+    wire_invites as invites, wire_mailbox as mailbox, wire_users as users, wire_webhooks as webhooks,
+};
 
 /// A request, read.
 pub(super) struct Call {
@@ -27,6 +31,8 @@ pub(super) struct Call {
     pub(super) query: Vec<(String, String)>,
     pub(super) body: Map<String, Value>,
     pub(super) idempotency_key: Option<String>,
+    /// Where this sandbox is reached, for links to itself.
+    pub(super) origin: String,
 }
 
 impl Call {
@@ -37,6 +43,30 @@ impl Call {
 
     pub(super) fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// A truth of the query: `true` or 1.
+    pub(super) fn query_flag(&self, name: &str) -> bool {
+        matches!(self.query(name), Some("true" | "1"))
+    }
+
+    /// A truth of the body, however it is written.
+    pub(super) fn flag(&self, name: &str) -> Option<bool> {
+        self.body.get(name).and_then(truth)
+    }
+
+    /// Whom or what it is about: for faults and refusals.
+    fn about(&self) -> String {
+        let path = self.path.iter().skip(1).map(String::as_str);
+        let mut parts: Vec<String> = path.map(str::to_owned).collect();
+        for field in ["provider_id", "attendees_ids", "to"] {
+            match self.body.get(field) {
+                None => {}
+                Some(Value::String(text)) => parts.push(text.clone()),
+                Some(value) => parts.push(value.to_string()),
+            }
+        }
+        parts.join(" ")
     }
 
     /// A text of the body.
@@ -66,6 +96,20 @@ impl Call {
     }
 }
 
+/// What a client means by `true`, `"true"`, `1` and `"1"`, and by their opposites.
+pub(super) fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(truth) => Some(*truth),
+        Value::Number(n) => n.as_u64().filter(|n| *n < 2).map(|n| n == 1),
+        Value::String(text) => match text.as_str() {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// A status and a body.
 pub(super) type Answer = Result<(u16, Value), Problem>;
 type Op = fn(&mut World, &Call) -> Answer;
@@ -75,10 +119,13 @@ fn route(method: &Method, path: &[&str]) -> Option<(&'static str, Op)> {
     Some(match (method.as_str(), path) {
         ("GET", ["users", "me"]) => ("GET /users/me", users::me),
         ("GET", ["users", "relations"]) => ("GET /users/relations", users::relations),
-        ("GET", ["users", "invite", "sent"]) => ("GET /users/invite/sent", users::sent),
-        ("GET", ["users", "invite", "received"]) => ("GET /users/invite/received", users::received),
-        ("DELETE", ["users", "invite", "sent", _]) => ("DELETE /users/invite/sent/{invitation_id}", users::withdraw),
-        ("POST", ["users", "invite"]) => ("POST /users/invite", users::invite),
+        ("GET", ["users", "invite", "sent"]) => ("GET /users/invite/sent", invites::sent),
+        ("GET", ["users", "invite", "received"]) => ("GET /users/invite/received", invites::received),
+        ("POST", ["users", "invite", "received", _]) => {
+            ("POST /users/invite/received/{invitation_id}", invites::handle)
+        }
+        ("DELETE", ["users", "invite", "sent", _]) => ("DELETE /users/invite/sent/{invitation_id}", invites::withdraw),
+        ("POST", ["users", "invite"]) => ("POST /users/invite", invites::invite),
         ("GET", ["users", _]) => ("GET /users/{identifier}", users::profile),
         ("POST", ["chats"]) => ("POST /chats", chats::start),
         ("GET", ["chats"]) => ("GET /chats", chats::list),
@@ -86,20 +133,25 @@ fn route(method: &Method, path: &[&str]) -> Option<(&'static str, Op)> {
         ("POST", ["chats", _, "messages"]) => ("POST /chats/{chat_id}/messages", chats::send),
         ("GET", ["chats", _, "messages"]) => ("GET /chats/{chat_id}/messages", chats::messages),
         ("GET", ["messages"]) => ("GET /messages", chats::all_messages),
-        ("GET", ["messages", _]) => ("GET /messages/{message_id}", chats::message),
-        ("GET", ["chat_attendees"]) => ("GET /chat_attendees", chats::attendees),
-        ("GET", ["chat_attendees", _, "chats"]) => ("GET /chat_attendees/{attendee_id}/chats", chats::attendee_chats),
-        ("GET", ["chat_attendees", _, "messages"]) => {
-            ("GET /chat_attendees/{sender_id}/messages", chats::attendee_messages)
+        ("GET", ["messages", _, "attachments", _]) => {
+            ("GET /messages/{message_id}/attachments/{attachment_id}", chats::attachment_bytes)
         }
+        ("GET", ["messages", _]) => ("GET /messages/{message_id}", chats::message),
+        ("GET", ["chats", _, "attendees"]) => ("GET /chats/{chat_id}/attendees", attendees::of_chat),
+        ("GET", ["chat_attendees"]) => ("GET /chat_attendees", attendees::list),
+        ("GET", ["chat_attendees", _]) => ("GET /chat_attendees/{attendee_id}", attendees::get),
+        ("GET", ["chat_attendees", _, "chats"]) => ("GET /chat_attendees/{attendee_id}/chats", attendees::chats),
+        ("GET", ["chat_attendees", _, "messages"]) => ("GET /chat_attendees/{sender_id}/messages", attendees::messages),
         ("POST", ["emails"]) => ("POST /emails", emails::send),
-        ("GET", ["emails"]) => ("GET /emails", emails::list),
-        ("GET", ["emails", _]) => ("GET /emails/{email_id}", emails::get),
+        ("GET", ["emails"]) => ("GET /emails", mailbox::list),
+        ("GET", ["emails", _]) => ("GET /emails/{email_id}", mailbox::get),
         ("GET", ["accounts"]) => ("GET /accounts", accounts::list),
         ("GET", ["accounts", _]) => ("GET /accounts/{id}", accounts::get),
-        ("POST", ["webhooks"]) => ("POST /webhooks", accounts::create_webhook),
-        ("GET", ["webhooks"]) => ("GET /webhooks", accounts::webhooks),
-        ("DELETE", ["webhooks", _]) => ("DELETE /webhooks/{id}", accounts::delete_webhook),
+        ("DELETE", ["accounts", _]) => ("DELETE /accounts/{id}", accounts::delete),
+        ("POST", ["hosted", "accounts", "link"]) => ("POST /hosted/accounts/link", accounts::hosted_link),
+        ("POST", ["webhooks"]) => ("POST /webhooks", webhooks::create),
+        ("GET", ["webhooks"]) => ("GET /webhooks", webhooks::list),
+        ("DELETE", ["webhooks", _]) => ("DELETE /webhooks/{id}", webhooks::delete),
         _ => return None,
     })
 }
@@ -114,7 +166,7 @@ pub(super) fn is_endpoint(name: &str) -> bool {
 
 /// Whether a request changes something outside: those are watched for overlaps.
 fn changes(label: &str) -> bool {
-    !label.starts_with("GET ") && !label.contains(" /webhooks")
+    !label.starts_with("GET ") && ![" /webhooks", " /accounts", " /hosted"].iter().any(|p| label.contains(p))
 }
 
 /// Answers everything under `/api/v1`.
@@ -131,10 +183,11 @@ pub(super) async fn api(
     let path = request.uri().path().trim_start_matches("/api/v1").trim_matches('/').to_owned();
     let parts: Vec<&str> = path.split('/').collect();
     let Some((label, op)) = route(&method, &parts) else {
-        return problem(&Problem::new(404, "resource_not_found", "There is no such route."));
+        return nowhere().await;
     };
     let key = request.headers().get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
     let query = query_of(request.uri());
+    let host = request.headers().get("host").and_then(|v| v.to_str().ok()).unwrap_or("localhost").to_owned();
     let mut body = match multipart::read(request).await {
         Ok(body) => body,
         Err(p) => return problem(&p),
@@ -145,8 +198,14 @@ pub(super) async fn api(
         query,
         body,
         idempotency_key: key.or(field_key),
+        origin: format!("http://{host}"),
     };
     work(&sandbox, &breaker, label, op, &call).await
+}
+
+/// The answer where there is nothing: in the same shape as under `/api/v1`.
+pub(super) async fn nowhere() -> Response {
+    problem(&Problem::new(404, "resource_not_found", "There is no such route."))
 }
 
 /// Ends a watched request even when its client has gone away and dropped us.
@@ -161,47 +220,75 @@ impl Drop for Watch<'_> {
     }
 }
 
+/// What a request met before it was worked on.
+struct Entrance {
+    account: String,
+    about: String,
+    strike: Option<Strike>,
+    ticket: Option<u64>,
+}
+
+/// Looks up the faults of a request, and begins to watch it.
+fn enter(w: &mut World, label: &'static str, call: &Call) -> Entrance {
+    let (mut account, about) = (account_of(w, call), call.about());
+    let request = faults::Request { label, account: &account, about: &about };
+    let strike = faults::strike(&mut w.rules, w.opts.seed, &request);
+    if let Some(strike) = strike.as_ref().filter(|s| s.effect == Effect::Disconnect)
+        && let Some(index) = w.account_index(&account)
+    {
+        w.disconnect(index, strike.back_after);
+    }
+    if w.account_index(&account).is_none() {
+        // Whatever clients make up is counted as one.
+        account.clear();
+    }
+    if let Some((status, kind)) = strike.as_ref().and_then(refused_with) {
+        w.calls.write(w.now, &account, label, &about, &Ending { status, kind: Some(&kind), fault: true });
+    }
+    let ticket = (changes(label) && !account.is_empty()).then(|| w.ledger.begin(&account));
+    Entrance { account, about, strike, ticket }
+}
+
 async fn work(sandbox: &Sandbox, breaker: &Breaker, label: &'static str, op: Op, call: &Call) -> Response {
-    let (rule, ticket) = sandbox.with(|w| {
-        let account = account_of(w, call);
-        let mut rules = std::mem::take(&mut w.rules);
-        let rule = faults::strike(&mut rules, label, &account, || w.chance());
-        w.rules = rules;
-        if rule.as_ref().is_some_and(|r| r.effect == Effect::Disconnect)
-            && let Some(index) = w.account_index(&account)
-        {
-            w.set_status(index, "CREDENTIALS");
-        }
-        (rule, (changes(label) && !account.is_empty()).then(|| w.ledger.begin(&account)))
-    });
+    let Entrance { account, about, strike, ticket } = sandbox.with(|w| enter(w, label, call));
     let watch = ticket.map(|ticket| Watch { sandbox, ticket });
-    if let Some(refusal) = rule.as_ref().and_then(|r| refuse(r, breaker)) {
+    if let Some(refusal) = strike.as_ref().and_then(|s| refuse(s, breaker)) {
         return refusal;
+    }
+    if let Some(strike) = strike.as_ref().filter(|s| s.effect == Effect::SlowBefore) {
+        tokio::time::sleep(Duration::from_millis(strike.delay_ms.unwrap_or(1000))).await;
     }
     let answer = sandbox.with(|w| {
         w.ledger.current = ticket;
         let answer = op(w, call);
         w.ledger.current = None;
+        let ending = match &answer {
+            Ok((status, _)) => Ending { status: *status, kind: None, fault: strike.is_some() },
+            Err(p) => Ending { status: p.status, kind: Some(&p.kind), fault: false },
+        };
+        w.calls.write(w.now, &account, label, &about, &ending);
         answer
     });
     let answer = match answer {
         Ok((status, body)) => json_response(status, &body),
         Err(p) => problem(&p),
     };
-    let Some(rule) = rule else {
+    let Some(strike) = strike else {
         drop(watch);
         return answer;
     };
-    if let Some(ms) = rule.delay_ms.or((rule.effect == Effect::Slow).then_some(1000)) {
+    let wait = strike.delay_ms.or((strike.effect == Effect::Slow).then_some(1000));
+    if let Some(ms) = wait.filter(|_| strike.effect != Effect::SlowBefore) {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
     drop(watch);
-    match rule.effect {
+    match strike.effect {
         Effect::FailAfter => problem(&Problem::new(
-            rule.status.unwrap_or(504),
-            rule.kind.as_deref().unwrap_or("request_timeout"),
+            strike.status.unwrap_or(504),
+            strike.kind.as_deref().unwrap_or("request_timeout"),
             "Request timed out. Please try again.",
         )),
+        Effect::GatewayAfter => gateway(strike.status),
         Effect::ResetAfter => {
             breaker.cut();
             answer
@@ -218,50 +305,6 @@ fn account_of(w: &World, call: &Call) -> String {
         let chat = (call.part(0) == "chats").then(|| w.chat_ids.get(call.part(1))).flatten();
         chat.map(|&c| w.accounts[w.chats[c].account].id.clone()).unwrap_or_default()
     })
-}
-
-/// The faults that strike before anything is done.
-fn refuse(rule: &Rule, breaker: &Breaker) -> Option<Response> {
-    let fail = |status: u16, kind: &str, detail: &str| {
-        let kind = rule.kind.as_deref().unwrap_or(kind);
-        problem(&Problem::new(rule.status.unwrap_or(status), kind, detail))
-    };
-    match rule.effect {
-        Effect::FailBefore => Some(fail(500, "unexpected_error", "Something went wrong.")),
-        Effect::RateLimit => Some(fail(
-            429,
-            "too_many_requests",
-            "The provider cannot accept any more requests at the moment. Please try again later.",
-        )),
-        Effect::Disconnect => {
-            Some(fail(401, "disconnected_account", "The account appears to be disconnected from the provider service."))
-        }
-        Effect::ResetBefore => {
-            breaker.cut();
-            Some(StatusCode::OK.into_response())
-        }
-        _ => None,
-    }
-}
-
-/// An answer that promises its whole length and breaks off in the middle.
-async fn truncate(answer: Response, breaker: Breaker) -> Response {
-    let (mut parts, body) = answer.into_parts();
-    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-    parts.headers.insert("content-length", HeaderValue::from(bytes.len()));
-    let half = bytes.slice(..bytes.len() / 2);
-    let stream = futures_util::stream::unfold((Some(half), breaker), |(half, breaker)| async move {
-        match half {
-            Some(half) => Some((Ok::<Bytes, std::io::Error>(half), (None, breaker))),
-            None => {
-                // Long enough for the first half to leave.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                breaker.cut();
-                Some((Err(std::io::ErrorKind::ConnectionReset.into()), (None, breaker)))
-            }
-        }
-    });
-    Response::from_parts(parts, Body::from_stream(stream))
 }
 
 pub(super) fn query_of(uri: &Uri) -> Vec<(String, String)> {

@@ -1,21 +1,20 @@
-//! `/accounts` and `/webhooks`.
-
-use std::sync::Arc;
+//! `/accounts`, and the link to a hosted page where a person connects one.
 
 use serde_json::{Value, json};
 
+use super::account::Account;
 use super::errors::Problem;
 use super::options::AccountKind;
 use super::page::Page;
-use super::text::iso;
-use super::webhooks::Hook;
+use super::text::{iso, parse_iso};
 use super::wire::{Answer, Call};
-use super::world::{Account, World};
+use super::world::World;
 
 fn account_json(account: &Account) -> Value {
     let params = match account.kind {
         AccountKind::LinkedIn => json!({ "im": { "id": account.own_id, "publicIdentifier": account.identity,
-            "username": account.name, "premiumId": null, "premiumFeatures": [], "premiumContractId": null,
+            "username": account.name, "premiumId": account.premium.then_some(&account.own_id),
+            "premiumFeatures": if account.premium { json!(["premium"]) } else { json!([]) }, "premiumContractId": null,
             "connection_method": "credentials", "organizations": [], "proxy": null } }),
         AccountKind::WhatsApp => json!({ "im": { "phone_number": account.identity } }),
         AccountKind::Mail => json!({ "mail": { "id": account.identity, "username": account.identity } }),
@@ -30,7 +29,8 @@ fn account_json(account: &Account) -> Value {
 
 pub(super) fn list(w: &mut World, call: &Call) -> Answer {
     let page = Page::read(call, 100, 250)?;
-    let items = w.accounts.iter().enumerate().rev().map(|(n, a)| (n as u64, account_json(a)));
+    let there = w.accounts.iter().enumerate().rev().filter(|(_, a)| !a.deleted);
+    let items = there.map(|(n, a)| (n as u64, account_json(a)));
     Ok((200, page.list("AccountList", items)))
 }
 
@@ -40,101 +40,45 @@ pub(super) fn get(w: &mut World, call: &Call) -> Answer {
     Ok((200, account_json(&w.accounts[index])))
 }
 
-/// The sources, each with its events; the first is what a webhook gets when it names none.
-const SOURCES: [(&str, &[&str]); 6] = [
-    (
-        "messaging",
-        &[
-            "message_received",
-            "message_read",
-            "message_reaction",
-            "message_edited",
-            "message_deleted",
-            "message_delivered",
-        ],
-    ),
-    ("users", &["new_relation"]),
-    ("email", &["mail_received", "mail_sent", "mail_moved"]),
-    ("email_tracking", &["mail_opened", "mail_link_clicked"]),
-    ("account_status", &[]),
-    ("calendar_event", &[]),
-];
-
-pub(super) fn create_webhook(w: &mut World, call: &Call) -> Answer {
-    let url = call.text("request_url").unwrap_or_default();
-    if !(url.starts_with("http://") || url.starts_with("https://")) {
-        return Err(Problem::new(400, "invalid_url", "request_url must be an http or https URL."));
-    }
-    let source = call.text("source").unwrap_or_default();
-    let Some((_, known)) = SOURCES.iter().find(|(name, _)| *name == source) else {
-        return Err(Problem::invalid("source is none of the known sources."));
-    };
-    let words = |name: &str| -> Result<Vec<String>, Problem> {
-        match call.json(name)? {
-            None => Ok(Vec::new()),
-            Some(value) => {
-                serde_json::from_value(value).map_err(|_| Problem::invalid(format!("{name} must be a list of texts.")))
-            }
-        }
-    };
-    let mut events = words("events")?;
-    if events.is_empty() {
-        events = known.first().map(|e| (*e).to_owned()).into_iter().collect();
-    } else if !known.is_empty()
-        && let Some(bad) = events.iter().find(|e| !known.contains(&e.as_str()))
-    {
-        return Err(Problem::invalid(format!("{bad:?} is no event of {source}.")));
-    }
-    let headers = match call.json("headers")? {
-        Some(Value::Array(list)) => {
-            list.iter().filter_map(|h| Some((h["key"].as_str()?.to_owned(), h["value"].as_str()?.to_owned()))).collect()
-        }
-        _ => Vec::new(),
-    };
-    let enabled = call.body.get("enabled").and_then(Value::as_bool).unwrap_or(true);
-    let hook = Hook {
-        number: w.number(),
-        id: w.new_id(),
-        name: call.text("name").unwrap_or_default().to_owned(),
-        source: source.to_owned(),
-        request_url: url.to_owned(),
-        format: call.text("format").unwrap_or("json").to_owned(),
-        events,
-        account_ids: words("account_ids")?,
-        headers,
-        enabled,
-    };
-    let id = hook.id.clone();
-    w.hooks.push(Arc::new(hook));
-    Ok((201, json!({ "object": "WebhookCreated", "webhook_id": id })))
+/// Works for a disconnected account, too.
+pub(super) fn delete(w: &mut World, call: &Call) -> Answer {
+    let index = w.account_index(call.part(1)).ok_or_else(|| Problem::missing("account"))?;
+    w.delete_account(index);
+    Ok((200, json!({ "object": "AccountDeleted" })))
 }
 
-pub(super) fn webhooks(w: &mut World, call: &Call) -> Answer {
-    let page = Page::read(call, 100, 250)?;
-    let items = w.hooks.iter().rev().map(|h| {
-        let accounts: Vec<Value> = w
-            .accounts
-            .iter()
-            .filter(|a| h.account_ids.is_empty() || h.account_ids.contains(&a.id))
-            .map(|a| json!({ "id": a.id, "name": a.name, "type": a.kind.wire() }))
-            .collect();
-        let headers: Vec<Value> = h.headers.iter().map(|(k, v)| json!({ "key": k, "value": v })).collect();
-        // The real list does not tell the source either.
-        let item = json!({
-            "object": "Webhook", "id": h.id, "account_ids": accounts, "enabled": h.enabled, "name": h.name,
-            "request_url": h.request_url, "format": h.format, "headers": headers, "data": [], "events": h.events,
-            "type": "TRIGGER",
-        });
-        (h.number, item)
-    });
-    Ok((200, page.list("WebhookList", items)))
-}
-
-pub(super) fn delete_webhook(w: &mut World, call: &Call) -> Answer {
-    let count = w.hooks.len();
-    w.hooks.retain(|h| h.id != call.part(1));
-    if w.hooks.len() == count {
-        return Err(Problem::missing("webhook"));
+/// The address of a page where a person connects an account, or reconnects one.
+pub(super) fn hosted_link(w: &mut World, call: &Call) -> Answer {
+    let kind = call.text("type").unwrap_or_default();
+    if !["create", "reconnect"].contains(&kind) {
+        return Err(Problem::invalid("type must be create or reconnect."));
     }
-    Ok((200, json!({ "object": "WebhookDeleted" })))
+    let expires = call
+        .text("expiresOn")
+        .and_then(parse_iso)
+        .ok_or_else(|| Problem::invalid("expiresOn must be an ISO 8601 date of the form YYYY-MM-DDTHH:MM:SS.sssZ."))?;
+    let account = call.text("reconnect_account");
+    if kind == "reconnect" && account.and_then(|a| w.account_index(a)).is_none() {
+        return Err(Problem::missing("account to reconnect"));
+    }
+    let provider = match call.json("providers") {
+        // `*` is no JSON; whoever may choose, chooses LinkedIn here.
+        Err(_) => "LINKEDIN".to_owned(),
+        Ok(providers) => match providers.unwrap_or_default() {
+            Value::Array(list) => list.first().and_then(Value::as_str).unwrap_or("LINKEDIN").to_owned(),
+            _ => "LINKEDIN".to_owned(),
+        },
+    };
+    if kind == "create" && AccountKind::of_wire(&provider).is_none() {
+        return Err(Problem::new(
+            501,
+            "feature_not_implemented",
+            "The sandbox has LinkedIn, WhatsApp and Google accounts.",
+        ));
+    }
+    let token = w.new_id(&["hosted", kind, call.text("name").unwrap_or_default()]);
+    let page = json!({ "type": kind, "provider": provider, "account_id": account, "name": call.text("name"),
+        "notify_url": call.text("notify_url"), "expires": expires.as_micros() });
+    w.hosted.insert(token.clone(), page);
+    Ok((201, json!({ "object": "HostedAuthUrl", "url": format!("{}/sandbox/hosted/{token}", call.origin) })))
 }

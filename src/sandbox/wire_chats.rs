@@ -1,4 +1,4 @@
-//! `/chats`, `/messages`, `/chat_attendees`.
+//! `/chats` and `/messages`.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,9 @@ use super::ledger::Entry;
 use super::options::AccountKind;
 use super::page::Page;
 use super::people::{Place, whatsapp_digits};
-use super::wire::{Answer, Call};
+use super::talk::{Message, Words};
+use super::text::unit;
+use super::wire::{Answer, Call, truth};
 use super::world::{Link, World};
 
 /// Longest message, in characters: LinkedIn's own limit.
@@ -31,53 +33,123 @@ pub(super) fn start(w: &mut World, call: &Call) -> Answer {
             Problem::new(501, "feature_not_implemented", "The sandbox has no group chats.")
         });
     };
-    let text = message_text(call)?;
+    let words = words_of(call)?;
     let linkedin = call.json("linkedin")?.unwrap_or_default();
-    let inmail = matches!(&linkedin["inmail"], Value::Bool(true)) || linkedin["inmail"] == "true";
+    match linkedin["api"].as_str() {
+        None | Some("" | "classic") => {}
+        Some("recruiter" | "sales_navigator") => {
+            return Err(Problem::new(403, "feature_not_subscribed", "The account has no such subscription."));
+        }
+        Some(_) => return Err(Problem::invalid("linkedin[api] must be classic, recruiter or sales_navigator.")),
+    }
     let person = recipient_of(w, kind, recipient)
         .ok_or_else(|| Problem::new(422, "invalid_recipient", "Recipient cannot be reached."))?;
-    let connected = matches!(w.links.get(&(account, person)), Some(Link::Connected { .. }));
-    if kind == AccountKind::LinkedIn && !connected && !inmail {
-        return Err(Problem::new(
-            422,
-            "no_connection_with_recipient",
-            "The recipient appears not to be first degree connection.",
-        ));
+    if w.people[person].conduct.blocks {
+        return Err(Problem::new(422, "blocked_recipient", "The recipient has blocked the account."));
     }
+    // Somebody who invited us may be answered by naming their invitation.
+    let asked = linkedin["invitation_id"].as_str();
+    let invited =
+        matches!(w.links.get(&(account, person)), Some(Link::Received { id, .. }) if asked == Some(id.as_str()));
+    let inmail = if kind == AccountKind::WhatsApp {
+        let first = !w.chat_of.contains_key(&(account, person));
+        w.charge(account, if first { &["whatsapp", "new_chat"] } else { &["whatsapp"] })?;
+        false
+    } else if w.may_write(account, person) || invited {
+        w.charge(account, &["message"])?;
+        false
+    } else if truth(&linkedin["inmail"]) == Some(true) {
+        pay_inmail(w, account, person)?;
+        true
+    } else {
+        return Err(no_connection());
+    };
     let chat = w.chat_with(account, person);
-    let message = speak(w, chat, text, call.text("subject").map(str::to_owned), inmail && !connected);
-    let hide = kind == AccountKind::LinkedIn && w.opts.null_ids_share > 0.0 && w.chance() < w.opts.null_ids_share;
+    let subject = call.text("subject").or_else(|| call.text("title")).map(str::to_owned);
+    let message = speak(w, chat, Words { subject, inmail, ..words });
+    let share = w.opts.null_ids_share;
+    let hide = kind == AccountKind::LinkedIn && share > 0.0 && unit(w.opts.seed, &["null ids", &message]) < share;
     let ids = (!hide).then(|| (w.chats[chat].id.clone(), message));
     let (chat_id, message_id) = ids.unzip();
     Ok((201, json!({ "object": "ChatStarted", "chat_id": chat_id, "message_id": message_id })))
 }
 
+fn no_connection() -> Problem {
+    Problem::new(422, "no_connection_with_recipient", "The recipient appears not to be first degree connection.")
+}
+
+/// Takes what an `InMail` costs: nothing to an open profile, else a credit.
+fn pay_inmail(w: &mut World, account: usize, person: usize) -> Result<(), Problem> {
+    let (own, conduct) = (&w.accounts[account], &w.people[person].conduct);
+    if !own.premium {
+        return Err(Problem::new(403, "feature_not_subscribed", "The account has no subscription with InMail."));
+    }
+    if !conduct.takes_inmail {
+        return Err(Problem::new(422, "not_allowed_inmail", "The recipient takes no InMail."));
+    }
+    let costs = !conduct.open_profile;
+    if costs && own.credits == 0 {
+        return Err(Problem::new(422, "insufficient_credits", "The account has no InMail credit left."));
+    }
+    w.charge(account, &["inmail"])?;
+    w.accounts[account].credits -= u32::from(costs);
+    Ok(())
+}
+
 fn recipient_of(w: &mut World, kind: AccountKind, recipient: &str) -> Option<usize> {
     if kind == AccountKind::WhatsApp {
-        if let Some(digits) = whatsapp_digits(recipient) {
-            return Some(w.meet(Place::Phone, digits));
-        }
-        return w.known.get(recipient).copied().filter(|&p| w.people[p].lid == recipient);
+        let person = match whatsapp_digits(recipient) {
+            Some(digits) => w.meet(Place::Phone, digits),
+            None => w.known.get(recipient).copied().filter(|&p| w.people[p].lid == recipient)?,
+        };
+        return w.people[person].conduct.reachable.then_some(person);
     }
     let person = w.known.get(recipient).copied()?;
     (w.people[person].place == Place::LinkedIn && w.people[person].provider_id == recipient).then_some(person)
 }
 
-fn message_text(call: &Call) -> Result<Option<String>, Problem> {
+/// What a request says: text, files, or both.
+fn words_of(call: &Call) -> Result<Words, Problem> {
     let text = call.text("text").filter(|t| !t.is_empty());
-    if text.is_none() && call.body.get("attachments").is_none() {
+    let attachments: Vec<Value> = ["attachments", "voice_message", "video_message"]
+        .iter()
+        .filter_map(|name| call.body.get(*name))
+        .flat_map(|files| files.as_array().cloned().unwrap_or_else(|| vec![files.clone()]))
+        .map(|file| attachment(&file))
+        .collect::<Option<_>>()
+        .ok_or_else(|| Problem::invalid("attachments must be files of a multipart form."))?;
+    if text.is_none() && attachments.is_empty() {
         return Err(Problem::new(400, "missing_parameters", "text or attachments is required."));
     }
     if text.is_some_and(|t| t.chars().count() > TEXT_MAX) {
         return Err(Problem::new(400, "too_many_characters", format!("text is limited to {TEXT_MAX} characters.")));
     }
-    Ok(text.map(str::to_owned))
+    let typing = call.body.get("typing_duration");
+    if typing.is_some_and(|t| t.as_u64().or_else(|| t.as_str()?.parse().ok()).is_none()) {
+        return Err(Problem::invalid("typing_duration must be a number of milliseconds."));
+    }
+    Ok(Words { text: text.map(str::to_owned), attachments, ..Words::default() })
+}
+
+/// A file of a form as a message or a mail shows it; `None` for what is no file.
+pub(super) fn attachment(file: &Value) -> Option<Value> {
+    let (name, mime) = (file["file_name"].as_str()?, file["mime_type"].as_str()?);
+    let kind = match mime.split('/').next() {
+        Some("image") => "img",
+        Some("video") => "video",
+        Some("audio") => "audio",
+        _ => "file",
+    };
+    Some(json!({ "id": file["digest"], "type": kind, "file_name": name, "mimetype": mime,
+        "file_size": file["file_bytes"], "unavailable": false }))
 }
 
 /// Says it in the chat and writes it down; gives the message's id.
-fn speak(w: &mut World, chat: usize, text: Option<String>, subject: Option<String>, inmail: bool) -> String {
-    let id = w.say(chat, true, text.clone(), subject.clone(), inmail);
-    let Some(chat) = w.chats.get(chat) else { return id };
+fn speak(w: &mut World, chat: usize, words: Words) -> String {
+    let (text, subject, inmail) = (words.text.clone(), words.subject.clone(), words.inmail);
+    let number = w.say(chat, words);
+    let id = w.messages.get(number).map(|m| m.id.clone()).unwrap_or_default();
+    let chat = &w.chats[chat];
     let (own, them) = (&w.accounts[chat.account], &w.people[chat.person]);
     let entry = Entry {
         kind: match (own.kind, inmail) {
@@ -100,16 +172,31 @@ fn speak(w: &mut World, chat: usize, text: Option<String>, subject: Option<Strin
 
 pub(super) fn send(w: &mut World, call: &Call) -> Answer {
     let chat = find_chat(w, call.part(1), call.text("account_id"))?;
-    let account = w.chats[chat].account;
+    let (account, person) = (w.chats[chat].account, w.chats[chat].person);
     let own = w.accounts[account].id.clone();
     w.account(Some(&own), None)?;
-    let text = message_text(call)?;
-    let message = speak(w, chat, text, None, false);
+    let words = words_of(call)?;
+    let quoted = call.text("quote_id").filter(|q| !q.is_empty()).map(str::to_owned);
+    if let Some(id) = &quoted {
+        let found = w.message_ids.get(id).and_then(|n| w.messages.get(*n));
+        if found.is_none_or(|m| m.chat != chat) {
+            return Err(Problem::new(422, "invalid_message", "The message being quoted is not of this chat."));
+        }
+    }
+    if w.people[person].conduct.blocks {
+        return Err(Problem::new(422, "blocked_recipient", "The recipient has blocked the account."));
+    }
+    if !w.may_write(account, person) {
+        return Err(no_connection());
+    }
+    let whatsapp = w.accounts[account].kind == AccountKind::WhatsApp;
+    w.charge(account, if whatsapp { &["whatsapp"] } else { &["message"] })?;
+    let message = speak(w, chat, Words { quoted, ..words });
     Ok((201, json!({ "object": "MessageSent", "message_id": message })))
 }
 
 /// A chat by our id, or by the provider's when the account is named. Another account's chat is not found.
-fn find_chat(w: &World, id: &str, account_id: Option<&str>) -> Result<usize, Problem> {
+pub(super) fn find_chat(w: &World, id: &str, account_id: Option<&str>) -> Result<usize, Problem> {
     let account = account_id.map(|a| w.account(Some(a), None)).transpose()?;
     let chat = match w.chat_ids.get(id) {
         Some(&chat) if w.chats[chat].id == id => Some(chat),
@@ -127,7 +214,7 @@ pub(super) fn get(w: &mut World, call: &Call) -> Answer {
 }
 
 /// The accounts of a comma list; every account when there is none.
-fn accounts_of(w: &World, list: Option<&str>) -> Result<Vec<usize>, Problem> {
+pub(super) fn accounts_of(w: &World, list: Option<&str>) -> Result<Vec<usize>, Problem> {
     match list.filter(|l| !l.is_empty()) {
         None => Ok((0..w.accounts.len()).collect()),
         Some(list) => list.split(',').map(|id| w.account(Some(id), None)).collect(),
@@ -135,7 +222,7 @@ fn accounts_of(w: &World, list: Option<&str>) -> Result<Vec<usize>, Problem> {
 }
 
 /// Chats newest first, with a number that falls: the last message's is unique to a chat.
-fn newest_first(w: &World, mut chats: Vec<usize>) -> impl Iterator<Item = (u64, Value)> {
+pub(super) fn newest_first(w: &World, mut chats: Vec<usize>) -> impl Iterator<Item = (u64, Value)> {
     let key = |c: &usize| w.chats[*c].messages.last().map_or(0, |n| n + 1);
     chats.sort_unstable_by_key(|c| std::cmp::Reverse(key(c)));
     chats.into_iter().map(move |c| (key(&c), w.chat_json(&w.chats[c])))
@@ -144,11 +231,18 @@ fn newest_first(w: &World, mut chats: Vec<usize>) -> impl Iterator<Item = (u64, 
 pub(super) fn list(w: &mut World, call: &Call) -> Answer {
     let page = Page::read(call, 100, 250)?;
     let accounts = accounts_of(w, page.get("account_id"))?;
-    let kind = page.get("account_type");
+    let kind = page.get("account_type").filter(|k| !k.is_empty());
+    let unread = match page.get("unread") {
+        None | Some("") => None,
+        Some("true" | "1") => Some(true),
+        Some("false" | "0") => Some(false),
+        Some(_) => return Err(Problem::invalid("unread must be true or false.")),
+    };
     let wanted = |c: &usize| {
         let chat = &w.chats[*c];
         accounts.contains(&chat.account)
             && kind.is_none_or(|k| w.accounts[chat.account].kind.wire() == k)
+            && unread.is_none_or(|u| u == (chat.unread > 0))
             && page.holds(chat.updated)
     };
     let chats = (0..w.chats.len()).filter(wanted).collect();
@@ -164,11 +258,20 @@ pub(super) fn messages(w: &mut World, call: &Call) -> Answer {
         .rev()
         .filter_map(|n| w.messages.get(*n))
         .filter(|m| page.holds(m.at))
-        .filter(|m| {
-            page.get("sender_id").is_none_or(|s| w.sender_id(chat.account, (!m.ours).then_some(chat.person)) == s)
-        })
+        .filter(|m| page.get("sender_id").is_none_or(|s| is_sender(w, m, s)))
         .map(|m| (m.number, w.message_json(m)));
     Ok((200, page.list("MessageList", items)))
+}
+
+/// Whether somebody with this provider id, attendee id or (on WhatsApp) number wrote a message.
+fn is_sender(w: &World, m: &Message, id: &str) -> bool {
+    let chat = &w.chats[m.chat];
+    let who = if m.ours() { None } else { Some(chat.person) };
+    let own = match who {
+        None => w.accounts[chat.account].own_id.as_str(),
+        Some(p) => w.people[p].provider_id.as_str(),
+    };
+    w.sender_id(chat.account, who) == id || own == id || w.attendee_id(chat.account, who) == id
 }
 
 pub(super) fn all_messages(w: &mut World, call: &Call) -> Answer {
@@ -179,10 +282,7 @@ pub(super) fn all_messages(w: &mut World, call: &Call) -> Answer {
         .iter()
         .rev()
         .filter(|m| accounts.contains(&w.chats[m.chat].account) && page.holds(m.at))
-        .filter(|m| {
-            let chat = &w.chats[m.chat];
-            page.get("sender_id").is_none_or(|s| w.sender_id(chat.account, (!m.ours).then_some(chat.person)) == s)
-        })
+        .filter(|m| page.get("sender_id").is_none_or(|s| is_sender(w, m, s)))
         .map(|m| (m.number, w.message_json(m)));
     Ok((200, page.list("MessageList", items)))
 }
@@ -193,51 +293,7 @@ pub(super) fn message(w: &mut World, call: &Call) -> Answer {
     Ok((200, w.message_json(message)))
 }
 
-pub(super) fn attendees(w: &mut World, call: &Call) -> Answer {
-    let page = Page::read(call, 100, 250)?;
-    let accounts = accounts_of(w, page.get("account_id"))?;
-    let items = w
-        .chats
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(_, c)| accounts.contains(&c.account))
-        .map(|(n, c)| (n as u64, w.attendee_json(c.account, c.person)));
-    Ok((200, page.list("ChatAttendeeList", items)))
-}
-
-/// The chats of the people in a comma list of attendee or provider ids.
-fn chats_of_attendees(w: &World, list: &str, accounts: &[usize]) -> Vec<usize> {
-    let mut chats = Vec::new();
-    for id in list.split(',') {
-        if let Some(&(account, person)) = w.attendees.get(id) {
-            chats.extend(w.chat_of.get(&(account, person)).filter(|_| accounts.contains(&account)));
-        } else if let Some(&person) = w.known.get(id) {
-            chats.extend(accounts.iter().filter_map(|a| w.chat_of.get(&(*a, person))));
-        }
-    }
-    chats
-}
-
-pub(super) fn attendee_chats(w: &mut World, call: &Call) -> Answer {
-    let page = Page::read(call, 100, 250)?;
-    let accounts = accounts_of(w, page.get("account_id"))?;
-    let mut chats = chats_of_attendees(w, call.part(1), &accounts);
-    chats.retain(|c| page.holds(w.chats[*c].updated));
-    Ok((200, page.list("ChatList", newest_first(w, chats))))
-}
-
-pub(super) fn attendee_messages(w: &mut World, call: &Call) -> Answer {
-    let page = Page::read(call, 100, 250)?;
-    let accounts = accounts_of(w, page.get("account_id"))?;
-    let chats = chats_of_attendees(w, call.part(1), &accounts);
-    let mut numbers: Vec<u64> = chats.iter().flat_map(|c| w.chats[*c].messages.iter().copied()).collect();
-    numbers.sort_unstable_by_key(|n| std::cmp::Reverse(*n));
-    // Sent by the attendee: their own messages only.
-    let items = numbers
-        .into_iter()
-        .filter_map(|n| w.messages.get(n))
-        .filter(|m| !m.ours && page.holds(m.at))
-        .map(|m| (m.number, w.message_json(m)));
-    Ok((200, page.list("MessageList", items)))
+/// Files are known by name, type, size and digest only.
+pub(super) fn attachment_bytes(_: &mut World, _: &Call) -> Answer {
+    Err(Problem::new(501, "feature_not_implemented", "The sandbox keeps no bytes of attachments."))
 }

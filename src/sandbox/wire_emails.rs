@@ -1,18 +1,18 @@
-//! `/emails`.
+//! `POST /emails`.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::act::Act;
+use super::account::Account;
 use super::errors::Problem;
 use super::ledger::Entry;
-use super::mailbox::{Mail, Mailbox};
+use super::mailbox::{Mail, Mailbox, Tracking};
 use super::options::AccountKind;
-use super::page::Page;
 use super::people::{Place, is_address};
-use super::text::{digest, number};
-use super::wire::{Answer, Call};
+use super::text::{digest, number, opaque};
+use super::wire::{Answer, Call, truth};
+use super::wire_chats::attachment;
 use super::world::World;
 
 /// How long an idempotency key is remembered, on the clock.
@@ -69,71 +69,111 @@ fn deliver(w: &mut World, call: &Call, account: usize) -> Result<Value, Problem>
     if let Some(bad) = to.iter().chain(&cc).chain(&bcc).find(|m| !is_address(&m.address)) {
         return Err(Problem::new(422, "invalid_recipient", format!("{:?} is no e-mail address.", bad.address)));
     }
-    let headers = custom_headers(call)?;
+    let headers = custom_headers(call, w.opts.list_unsubscribe)?;
     let subject = call.text("subject").unwrap_or_default().to_owned();
-    let tracking = call.json("tracking_options")?.unwrap_or_default();
-    let parent = parent_of(w, call, account, &subject)?;
-    let own = &w.accounts[account];
-    let from = call.json("from")?.unwrap_or_default();
-    let sender = Mailbox::new(
-        from["display_name"].as_str().unwrap_or(&own.name),
-        from["identifier"].as_str().unwrap_or(&own.identity),
-    );
-    if !sender.address.eq_ignore_ascii_case(&own.identity) {
-        return Err(Problem::new(422, "send_as_denied", "The account has no such alias."));
+    if subject.contains(['\r', '\n']) {
+        return Err(Problem::new(400, "unescaped_characters", "subject must be one line."));
     }
-    let account_id = own.id.clone();
-    let (id, tracking_id, unique) = (w.new_id(), w.new_id(), w.new_id());
-    let provider_id = format!("{:016x}", number(w.opts.seed, &[&unique]));
-    let mail = Mail {
-        number: w.mails.next(),
-        id,
-        provider_id: provider_id.clone(),
-        account,
-        message_id: format!("<{unique}@mail.gmail.com>"),
-        thread_id: parent.as_ref().map_or_else(|| provider_id.clone(), |p| p.thread_id.clone()),
-        tracking_id: Some(tracking_id.clone()),
-        label: tracking["label"].as_str().map(str::to_owned),
-        at: w.now,
-        ours: true,
-        from: sender,
-        to,
-        cc,
-        bcc,
-        subject: subject.clone(),
-        body: body.to_owned(),
-        in_reply_to: parent.map(|p| (p.message_id, p.id)),
-        headers: headers.clone(),
+    let tracking = tracking_options(call)?;
+    let parent = parent_of(w, call, account, &subject)?;
+    let sender = sender(call, &w.accounts[account])?;
+    let person = w.meet(Place::Mail, &first);
+    if w.people[person].conduct.blocks {
+        return Err(Problem::new(422, "blocked_recipient", "The recipient has blocked the account."));
+    }
+    if !w.people[person].conduct.reachable {
+        return Err(Problem::new(422, "recipient_rejected", "The server of the recipient rejects the address."));
+    }
+    let attachments: Vec<Value> = match call.body.get("attachments") {
+        None => Vec::new(),
+        Some(Value::Array(files)) => files.iter().filter_map(attachment).collect(),
+        Some(file) => attachment(file).into_iter().collect(),
     };
+    w.charge(account, &["email"])?;
+    let account_id = w.accounts[account].id.clone();
+    let id = w.new_id(&["mail", &account_id, &first]);
+    let part = |what: &str, len| opaque(&digest(w.opts.seed, &[what, &id]), len);
+    let (tracking_id, message_id) = (part("tracking", 22), format!("<{}@mail.gmail.com>", part("rfc", 22)));
+    let provider_id = format!("{:016x}", number(w.opts.seed, &["provider", &id]));
+    let also = to.iter().skip(1).chain(&cc).chain(&bcc).map(|m| m.address.to_lowercase()).collect();
     let entry = Entry {
         kind: "email",
         account_id,
         recipient: first.clone(),
-        recipient_public: first.clone(),
+        recipient_public: first,
+        also,
         text: Some(body.to_owned()),
-        subject: Some(subject),
-        message_id: Some(mail.message_id.clone()),
-        tracking_label: mail.label.clone(),
-        headers: headers.into_iter().filter(|(n, _)| n.to_ascii_lowercase().starts_with("x-")).collect(),
+        subject: Some(subject.clone()),
+        message_id: Some(message_id.clone()),
+        tracking_label: tracking.label.clone(),
+        headers: headers
+            .iter()
+            .filter(|(n, _)| n.to_ascii_lowercase().starts_with("x-") || n.starts_with("List-"))
+            .cloned()
+            .collect(),
         idempotency_key: call.idempotency_key.clone(),
         ..Entry::default()
     };
-    let number = mail.number;
-    w.keep_mail(mail);
+    let mail = Mail {
+        number: 0,
+        id,
+        provider_id: provider_id.clone(),
+        account,
+        message_id,
+        thread_id: parent.as_ref().map_or_else(|| provider_id.clone(), |p| p.thread_id.clone()),
+        tracking: Some(Tracking { id: tracking_id.clone(), ..tracking }),
+        at: w.now,
+        ours: true,
+        by_api: true,
+        from: sender,
+        to,
+        cc,
+        bcc,
+        subject,
+        body: body.to_owned(),
+        in_reply_to: parent.map(|p| (p.message_id, p.id)),
+        headers,
+        attachments,
+    };
+    let number = w.keep_mail(mail, None);
     w.ledger.write(w.now, entry);
-    let person = w.meet(Place::Mail, &first);
-    let them = &w.people[person];
-    let opens = them.opens && (tracking["opens"] == true || tracking["opens"] == "true");
-    if let Some(after) = them.bounces {
-        w.later(after, Act::Bounce { mail: number });
-    } else {
-        if opens {
-            w.later(w.opts.people.reply_min / 2, Act::Open { mail: number });
-        }
-        w.maybe_reply(account, person);
-    }
+    w.mail_sets_off(account, person, number);
     Ok(json!({ "object": "EmailSent", "tracking_id": tracking_id, "provider_id": provider_id,
         "provider_immutable_id": null }))
+}
+
+/// Whom a mail comes from: the account, or one of its aliases.
+fn sender(call: &Call, own: &Account) -> Result<Mailbox, Problem> {
+    let from = call.json("from")?.unwrap_or_default();
+    if !(from.is_null() || from.is_object()) {
+        return Err(Problem::invalid("from must be an object with display_name or identifier."));
+    }
+    let sender = Mailbox::new(
+        from["display_name"].as_str().unwrap_or(&own.name),
+        from["identifier"].as_str().unwrap_or(&own.identity),
+    );
+    let known = std::iter::once(&own.identity).chain(&own.aliases).any(|a| sender.address.eq_ignore_ascii_case(a));
+    if known { Ok(sender) } else { Err(Problem::new(422, "send_as_denied", "The account has no such alias.")) }
+}
+
+fn tracking_options(call: &Call) -> Result<Tracking, Problem> {
+    let options = match call.json("tracking_options")? {
+        None => return Ok(Tracking::default()),
+        Some(options) if options.is_object() => options,
+        Some(_) => return Err(Problem::invalid("tracking_options must be an object.")),
+    };
+    let label = match &options["label"] {
+        Value::Null => None,
+        Value::String(label) => Some(label.clone()),
+        _ => return Err(Problem::new(400, "invalid_label", "label must be a text.")),
+    };
+    Ok(Tracking {
+        id: String::new(),
+        opens: truth(&options["opens"]).unwrap_or(false),
+        links: truth(&options["links"]).unwrap_or(false),
+        label,
+        custom_domain: options["custom_domain"].as_str().map(str::to_owned),
+    })
 }
 
 /// A list of `{display_name?, identifier}`.
@@ -152,8 +192,9 @@ fn mailboxes(call: &Call, name: &str) -> Result<Vec<Mailbox>, Problem> {
         .collect()
 }
 
-/// `X-` headers and the few others the provider lets through.
-fn custom_headers(call: &Call) -> Result<Vec<(String, String)>, Problem> {
+/// `X-` headers and the few others the provider lets through. Whether it takes the unsubscribe headers by their right names
+/// is not published, so that is a setting.
+fn custom_headers(call: &Call, list_unsubscribe: bool) -> Result<Vec<(String, String)>, Problem> {
     let list = match call.json("custom_headers")? {
         None => return Ok(Vec::new()),
         Some(Value::Array(list)) => list,
@@ -166,7 +207,8 @@ fn custom_headers(call: &Call) -> Result<Vec<(String, String)>, Problem> {
             };
             let allowed = name.starts_with("X-")
                 || name.starts_with("x-")
-                || ["Unscribe-List", "Reply-To", "Content-Type"].contains(&name);
+                || ["Unscribe-List", "Reply-To", "Content-Type"].contains(&name)
+                || (list_unsubscribe && ["List-Unsubscribe", "List-Unsubscribe-Post"].contains(&name));
             if !allowed || value.contains(['\r', '\n']) {
                 return Err(Problem::new(422, "invalid_headers", format!("The header {name:?} is not allowed.")));
             }
@@ -193,58 +235,4 @@ fn parent_of(w: &World, call: &Call, account: usize, subject: &str) -> Result<Op
         return Err(Problem::new(422, "invalid_reply_subject", "The subject must be the parent's, or Re: and that."));
     }
     Ok(Some(parent.clone()))
-}
-
-fn flag(page: &Page, name: &str) -> bool {
-    matches!(page.get(name), Some("true" | "1"))
-}
-
-pub(super) fn list(w: &mut World, call: &Call) -> Answer {
-    let page = Page::read(call, 100, 250)?;
-    let account = w.account(page.get("account_id"), Some(AccountKind::Mail))?;
-    let (meta, headers) = (flag(&page, "meta_only"), flag(&page, "include_headers"));
-    if meta && headers {
-        return Err(Problem::new(400, "invalid_request", "include_headers needs meta_only=false."));
-    }
-    let lower = |name: &str| page.get(name).filter(|v| !v.is_empty()).map(str::to_lowercase);
-    let (from, to, any) = (lower("from"), lower("to"), lower("any_email"));
-    let is = |m: &Mailbox, address: &str| m.address.eq_ignore_ascii_case(address);
-    let sent_to = |m: &Mail, a: &str| m.to.iter().chain(&m.cc).chain(&m.bcc).any(|t| is(t, a));
-    let wanted = |m: &&Mail| {
-        m.account == account
-            && page.holds(m.at)
-            && from.as_deref().is_none_or(|a| is(&m.from, a))
-            && to.as_deref().is_none_or(|a| sent_to(m, a))
-            && any.as_deref().is_none_or(|l| l.split(',').any(|a| is(&m.from, a.trim()) || sent_to(m, a.trim())))
-            && page.get("message_id").is_none_or(|id| m.message_id == id)
-            && page.get("thread_id").is_none_or(|id| m.thread_id == id)
-            && page.get("role").is_none_or(|r| r == "all" || m.role() == r)
-    };
-    let shown = |m: &Mail| (m.number, m.json(&w.accounts[account].id, meta, headers));
-    let one = to.as_ref().or(from.as_ref());
-    // One address's mails are indexed; anything else walks the mailbox.
-    let body = match (one, page.get("message_id")) {
-        (Some(address), _) => {
-            let numbers = w.mail_by_address.get(&(account, address.clone())).map_or(&[][..], Vec::as_slice);
-            let mails = numbers.iter().rev().filter_map(|n| w.mails.get(*n));
-            page.list("EmailList", mails.filter(wanted).map(shown))
-        }
-        (None, Some(id)) => {
-            let mail = w.mail_ids.get(id).and_then(|n| w.mails.get(*n));
-            page.list("EmailList", mail.into_iter().filter(wanted).map(shown))
-        }
-        (None, None) => page.list("EmailList", w.mails.iter().rev().filter(wanted).map(shown)),
-    };
-    Ok((200, body))
-}
-
-pub(super) fn get(w: &mut World, call: &Call) -> Answer {
-    let account = call.query("account_id").map(|a| w.account(Some(a), Some(AccountKind::Mail))).transpose()?;
-    let found = w.mail_ids.get(call.part(1)).and_then(|n| w.mails.get(*n));
-    // The provider's id needs the account; ours does not.
-    let mail = found
-        .filter(|m| account.map_or(m.id == call.part(1), |a| m.account == a))
-        .ok_or_else(|| Problem::missing("email"))?;
-    let headers = matches!(call.query("include_headers"), Some("true" | "1"));
-    Ok((200, mail.json(&w.accounts[mail.account].id, false, headers)))
 }

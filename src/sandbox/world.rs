@@ -1,90 +1,56 @@
 //! Everything the sandbox knows. One mutex guards it; nobody holds that over an await. Whatever changes it leaves webhooks
-//! in `outbox` and acts in `acts`; `server` takes both away.
+//! in `outbox`, errands in `errands` and acts in `acts`; `server` takes them away.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use uuid::Uuid;
+use serde_json::Value;
 
+use super::account::Account;
 use super::act::Act;
-use super::errors::Problem;
+use super::calls::Calls;
+use super::deeds::Deed;
 use super::faults::Rule;
+use super::handling::Handling;
 use super::ledger::Ledger;
 use super::mailbox::Mail;
-use super::options::{AccountKind, Options};
-use super::people::{self, Person, Place};
+use super::options::Options;
+use super::people::{Person, Place};
+use super::quota::Quota;
+use super::ring::Ring;
 use super::talk::{Chat, Message};
 use super::text;
-use super::webhooks::{Delivery, Hook};
+use super::webhooks::{Delivery, Errand, Hook};
 use crate::domain::time::Timestamp;
-
-/// A list that numbers what is pushed and forgets its oldest beyond a limit.
-pub(super) struct Ring<T> {
-    first: u64,
-    items: VecDeque<T>,
-    limit: usize,
-}
-
-impl<T> Ring<T> {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { first: 0, items: VecDeque::new(), limit: limit.max(1) }
-    }
-    /// The number the next push gets.
-    pub(super) fn next(&self) -> u64 {
-        self.first + self.items.len() as u64
-    }
-    /// Adds one; gives back what had to go.
-    pub(super) fn push(&mut self, item: T) -> Option<T> {
-        self.items.push_back(item);
-        if self.items.len() <= self.limit {
-            return None;
-        }
-        self.first += 1;
-        self.items.pop_front()
-    }
-    pub(super) fn get(&self, number: u64) -> Option<&T> {
-        self.items.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
-    }
-    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        self.items.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
-    }
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
-        self.items.iter()
-    }
-    /// Those numbered `number` and above, oldest first.
-    pub(super) fn iter_from(&self, number: u64) -> impl Iterator<Item = &T> {
-        let start = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.items.len());
-        self.items.range(start..)
-    }
-}
-
-/// A connected account.
-pub(super) struct Account {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) kind: AccountKind,
-    pub(super) identity: String,
-    /// `ACoAA…`, the address, or `<digits>@s.whatsapp.net`.
-    pub(super) own_id: String,
-    /// `OK` or `CREDENTIALS`.
-    pub(super) status: &'static str,
-    /// Webhooks held while the account is disconnected.
-    pub(super) held: Vec<Event>,
-    /// When the invitations of the last 24 hours were sent.
-    pub(super) invites: VecDeque<Timestamp>,
-    /// The last landing of the quota that was told (50, 75, 90, 95).
-    pub(super) landing: u32,
-    pub(super) created_at: Timestamp,
-}
 
 /// How an account stands to a person on LinkedIn. No entry: strangers.
 pub(super) enum Link {
-    Pending { id: String, number: u64, at: Timestamp, note: Option<String> },
-    Withdrawn { at: Timestamp },
-    Connected { at: Timestamp, number: u64 },
+    Pending {
+        id: String,
+        number: u64,
+        at: Timestamp,
+        note: Option<String>,
+    },
+    /// They invited us.
+    Received {
+        id: String,
+        number: u64,
+        at: Timestamp,
+        note: Option<String>,
+        secret: String,
+    },
+    Declined {
+        at: Timestamp,
+    },
+    Withdrawn {
+        at: Timestamp,
+    },
+    Connected {
+        at: Timestamp,
+        number: u64,
+    },
 }
 
 /// Something webhooks may be waiting for.
@@ -93,6 +59,10 @@ pub(super) struct Event {
     pub(super) name: &'static str,
     pub(super) account: usize,
     pub(super) body: Value,
+    /// What tells it from others of its name, the same in every run.
+    pub(super) key: String,
+    /// The deed it is about.
+    pub(super) deed: Option<u64>,
 }
 
 /// See the module.
@@ -124,13 +94,24 @@ pub(super) struct World {
     /// (account, key) → the request's digest and its answer.
     pub(super) keys: HashMap<(usize, String), ([u8; 32], Value)>,
     pub(super) key_order: VecDeque<(Timestamp, (usize, String))>,
+    /// token of a hosted page → what it is for
+    pub(super) hosted: HashMap<String, Value>,
     pub(super) ledger: Ledger,
+    pub(super) deeds: Ring<Deed>,
+    pub(super) calls: Calls,
     pub(super) hooks: Vec<Arc<Hook>>,
+    pub(super) handlings: Vec<Handling>,
+    /// Webhooks lost on purpose.
+    pub(super) lost: u64,
     pub(super) rules: Vec<Rule>,
+    /// How many rules of faults there have been.
+    pub(super) rules_made: u64,
     pub(super) outbox: Vec<Delivery>,
+    pub(super) errands: Vec<Errand>,
     pub(super) acts: BinaryHeap<Reverse<Scheduled>>,
     pub(super) acts_changed: bool,
-    run: String,
+    /// How often each set of words has asked for an id.
+    serials: HashMap<u64, u32>,
     counter: u64,
 }
 
@@ -159,28 +140,12 @@ impl Ord for Scheduled {
 }
 
 impl World {
-    pub(super) fn new(opts: Options) -> std::io::Result<Self> {
+    pub(super) fn new(mut opts: Options) -> std::io::Result<Self> {
         let now = opts.clock.now();
-        let accounts = opts
-            .accounts
-            .iter()
-            .map(|a| Account {
-                id: a.id.clone(),
-                name: a.name.clone(),
-                kind: a.kind,
-                identity: a.identity.clone(),
-                own_id: match a.kind {
-                    AccountKind::LinkedIn => people::linkedin_id(opts.seed, &a.identity),
-                    AccountKind::Mail => a.identity.clone(),
-                    AccountKind::WhatsApp => format!("{}@s.whatsapp.net", a.identity),
-                },
-                status: "OK",
-                held: Vec::new(),
-                invites: VecDeque::new(),
-                landing: 0,
-                created_at: now,
-            })
-            .collect();
+        let accounts = opts.accounts.iter().map(|a| Account::new(opts.seed, a, opts.inmail_credits, now)).collect();
+        if let Some(limit) = opts.invites_per_day {
+            opts.quotas.push(Quota::new(None, "invite", Duration::from_secs(24 * 3600), limit));
+        }
         Ok(Self {
             now,
             accounts,
@@ -199,34 +164,51 @@ impl World {
             mail_by_address: HashMap::new(),
             keys: HashMap::new(),
             key_order: VecDeque::new(),
+            hosted: HashMap::new(),
             ledger: Ledger::open(opts.history, opts.ledger_path.as_deref())?,
+            deeds: Ring::new(opts.history),
+            calls: Calls::new(opts.history),
             hooks: Vec::new(),
+            handlings: Vec::new(),
+            lost: 0,
             rules: Vec::new(),
+            rules_made: 0,
             outbox: Vec::new(),
+            errands: Vec::new(),
             acts: BinaryHeap::new(),
             acts_changed: false,
-            run: Uuid::new_v4().to_string(),
+            serials: HashMap::new(),
             counter: 0,
             opts,
         })
     }
 
-    /// A number nothing else in this world has.
+    /// A number nothing else in this world has, and that rises.
     pub(super) fn number(&mut self) -> u64 {
         self.counter += 1;
         self.counter
     }
 
-    /// A new opaque id; two runs never make the same, so that a restarted sandbox cannot be mistaken for the old one.
-    pub(super) fn new_id(&mut self) -> String {
-        let number = self.number().to_string();
-        text::opaque(&text::digest(self.opts.seed, &[&self.run, &number]), 22)
+    /// A digest that nothing else has: it follows from the words and from how often they were given before, so that it is the
+    /// same in every run, whatever else happens meanwhile.
+    pub(super) fn unique(&mut self, words: &[&str]) -> [u8; 32] {
+        let count = self.serials.entry(text::number(self.opts.seed, words)).or_default();
+        *count += 1;
+        let count = count.to_string();
+        let all: Vec<&str> = [self.opts.run.as_str(), &count].into_iter().chain(words.iter().copied()).collect();
+        text::digest(self.opts.seed, &all)
     }
 
-    /// A number in 0..1 for things that are no person's nature.
-    pub(super) fn chance(&mut self) -> f64 {
-        let number = self.number().to_string();
-        text::unit(self.opts.seed, &["chance", &number])
+    /// A new opaque id out of some words.
+    pub(super) fn new_id(&mut self, words: &[&str]) -> String {
+        text::opaque(&self.unique(words), 22)
+    }
+
+    /// A key for draws that is no id: it does not change with `run`.
+    pub(super) fn unique_key(&mut self, words: &[&str]) -> String {
+        let count = self.serials.entry(text::number(self.opts.seed, words)).or_default();
+        *count += 1;
+        format!("{} {count}", words.join(" "))
     }
 
     /// The person behind an identity; met now if never before.
@@ -263,85 +245,31 @@ impl World {
         .find_map(|key| self.known.get(key).copied())
     }
 
-    pub(super) fn account_index(&self, id: &str) -> Option<usize> {
-        self.accounts.iter().position(|a| a.id == id)
-    }
-
-    /// The account of a request, connected and of the right kind.
-    pub(super) fn account(&self, id: Option<&str>, kind: Option<AccountKind>) -> Result<usize, Problem> {
-        let Some(id) = id.filter(|id| !id.is_empty()) else {
-            return Err(Problem::new(400, "missing_parameters", "account_id is required."));
-        };
-        let index = self.account_index(id).ok_or_else(|| Problem::missing("account"))?;
-        let account = &self.accounts[index];
-        if kind.is_some_and(|k| k != account.kind) {
-            return Err(Problem::new(422, "invalid_account", "The account is not designed for this feature."));
-        }
-        if account.status != "OK" {
-            return Err(Problem::new(
-                401,
-                "disconnected_account",
-                "The account appears to be disconnected from the provider service.",
-            ));
-        }
-        Ok(index)
-    }
-
     pub(super) fn later(&mut self, after: Duration, act: Act) {
         let number = self.number();
         self.acts.push(Reverse(Scheduled { at: self.now + after, number, act }));
         self.acts_changed = true;
     }
 
-    /// Runs what is due by `until`, at most `limit` acts; each sees its own due time as the time.
-    pub(super) fn run_due(&mut self, until: Timestamp, limit: usize) {
-        for _ in 0..limit {
-            if self.acts.peek().is_none_or(|Reverse(s)| s.at > until) {
-                break;
+    /// Runs what is due by `until`, at most `limit` acts; each sees its own due time as the time. `true`: that was all.
+    pub(super) fn run_due(&mut self, until: Timestamp, limit: usize) -> bool {
+        let mut left = limit;
+        while self.acts.peek().is_some_and(|Reverse(s)| s.at <= until) {
+            if left == 0 {
+                return false;
             }
+            left -= 1;
             let Some(Reverse(scheduled)) = self.acts.pop() else { break };
             self.now = scheduled.at;
             scheduled.act.run(self);
         }
         self.now = until;
+        true
     }
 
-    /// Tells every webhook that waits for it. A disconnected account's news wait until it is connected again.
-    pub(super) fn emit(&mut self, event: Event) {
-        let limit = self.opts.history;
-        let account = &mut self.accounts[event.account];
-        if account.status != "OK" && event.source != "account_status" {
-            if account.held.len() < limit {
-                account.held.push(event);
-            }
-            return;
-        }
-        let id = account.id.clone();
-        for hook in &self.hooks {
-            if !hook.wants(event.source, event.name, &id) {
-                continue;
-            }
-            let mut body = event.body.clone();
-            if let (Some(object), true) = (body.as_object_mut(), event.source != "account_status") {
-                object.insert("webhook_name".to_owned(), json!(hook.name));
-            }
-            self.outbox.push(Delivery { hook: Arc::clone(hook), body: body.to_string() });
-        }
-    }
-
-    /// Sets an account's status and tells it when it changed; news held back follow an `OK`.
-    pub(super) fn set_status(&mut self, index: usize, status: &'static str) {
-        let account = &mut self.accounts[index];
-        if account.status == status {
-            return;
-        }
-        account.status = status;
-        let body = json!({ "AccountStatus": {
-            "account_id": account.id, "account_type": account.kind.wire(), "message": status } });
-        let held = if status == "OK" { std::mem::take(&mut account.held) } else { Vec::new() };
-        self.emit(Event { source: "account_status", name: "account_status", account: index, body });
-        for event in held {
-            self.emit(event);
-        }
+    /// What a restart of the provider loses: the idempotency keys.
+    pub(super) fn restart(&mut self) {
+        self.keys.clear();
+        self.key_order.clear();
     }
 }
