@@ -6,7 +6,7 @@ use campaignd::provider::unipile::webhook;
 use serde_json::json;
 
 /// A delivery of the provider: any bytes mean something, or are kept as unreadable; the same bytes always mean the same.
-pub fn webhook(bytes: &[u8]) {
+pub(crate) fn webhook(bytes: &[u8]) {
     let now = Timestamp::from_micros(1_767_603_600_000_000);
     let first = webhook::parse(bytes, now);
     let again = webhook::parse(bytes, now);
@@ -16,7 +16,7 @@ pub fn webhook(bytes: &[u8]) {
 }
 
 /// A message template: it is refused, or it is filled in within its limits; one line stays one line.
-pub fn template(bytes: &[u8]) {
+pub(crate) fn template(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let person = json!({"first_name": "Ada\r\nBcc: spy@example.org", "company": "", "title": null,
         "data": {"role": "countess", "tags": ["a", "b"], "deep": {"er": 1}}});

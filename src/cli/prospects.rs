@@ -175,6 +175,10 @@ impl Report {
             ("suppressed", suppressed, Colour::Yellow),
             ("rejected", rejected, Colour::Red),
         ] {
+            // Most lists have nobody on it.
+            if name == "suppressed" && n == 0 {
+                continue;
+            }
             let colour = if n == 0 { Colour::Plain } else { colour };
             out.push_str(&format!("{name:<10} {}\n", paint.put(colour, &format!("{:>9}", count(n)))));
         }

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::account::{Channel, names};
-use super::id::{AccountId, ExecutionId, SendId};
+use super::id::{AccountId, SendId};
 use super::send::Action;
 use super::time::Timestamp;
 use super::window::Window;
@@ -250,8 +250,7 @@ impl Budget {
         }
         // Each rule only ever moves the time ahead, and none is broken by going later; so they are asked in turn until all agree.
         let (mut at, mut first) = (now, None);
-        loop {
-            let Some((later, why)) = self.obstacle(history, kind, since, at) else { break };
+        while let Some((later, why)) = self.obstacle(history, kind, since, at) {
             first.get_or_insert(why);
             if later <= at {
                 // Cannot be: an obstacle ends after it began.
@@ -342,9 +341,4 @@ pub fn rest_after_usage(percent: u32) -> Option<Duration> {
         90..95 => Some(Duration::from_secs(6 * 3600)),
         _ => Some(QUOTA_REST),
     }
-}
-
-/// The key of a place in an account's line: see [`SlotKey`].
-pub fn slot(first_touch: bool, priority: i32, due: Timestamp, execution: ExecutionId) -> SlotKey {
-    SlotKey::new(first_touch, priority, due, execution)
 }

@@ -195,7 +195,7 @@ mod tests {
                 if let Ok(key) = Key::parse(Some(*kind), &text) {
                     let again = Key::parse(Some(*kind), key.value());
                     prop_assert_eq!(again.as_ref(), Ok(&key));
-                    prop_assert_eq!(Key::of_row(*kind, &text.trim().trim_start_matches('@').trim_end_matches('.')), Some(key));
+                    prop_assert_eq!(Key::of_row(*kind, text.trim().trim_start_matches('@').trim_end_matches('.')), Some(key));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! When sends may leave: days and hours of a zone.
 //!
 //! Owns what a window means on the two odd days of a year. A window is, for each of its days, one interval without holes:
-//! from the first instant at which the local clock shows the opening time to the last at which it shows the closing time.
+//! from the first instant at which the local clock shows the opening time to the last at which it reaches the closing time.
 //! * Clocks go forward over the opening (or closing) time: that time does not exist, and the first instant after the gap
 //!   stands for it. A window that lies wholly in the gap does not open on that day.
 //! * Clocks go back over the opening time: the earlier of the two opens. Over the closing time: the later one closes.
@@ -75,7 +75,12 @@ impl Window {
             LocalResult::Single(t) => Some(t.to_utc()),
             LocalResult::Ambiguous(a, b) => Some(match fold {
                 Fold::Earlier => a.min(b).to_utc(),
-                Fold::Later => a.max(b).to_utc(),
+                // Coming from an earlier time: clocks that go back to exactly this time have shown what comes before it once.
+                Fold::Later => {
+                    let (first, last) = (a.min(b).to_utc(), a.max(b).to_utc());
+                    let before = (last - Duration::seconds(1)).with_timezone(&self.zone).naive_local();
+                    if before < at { last } else { first }
+                }
             }),
             LocalResult::None => self.after_gap(at),
         }

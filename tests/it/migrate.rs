@@ -295,7 +295,8 @@ async fn months_get_partitions_of_their_own_and_the_default_catches_the_rest() {
 #[tokio::test]
 async fn no_index_of_a_new_database_is_on_what_a_transition_changes() {
     let db = Db::new().await;
-    // Whatever an index names, in its columns or its predicate, except what is set once.
+    // Whatever an index names, in its columns or its predicate, except what is set once, and what is set only when a person has
+    // to decide: an update that sets it to the NULL that it is stays HOT (`hot` has the figures).
     let columns: Vec<String> = sqlx::query_scalar(
         "SELECT DISTINCT c.relname || '.' || a.attname FROM pg_index i
          JOIN pg_class c ON c.oid = i.indrelid

@@ -43,7 +43,7 @@ mod tests {
         let key = |first, priority, due, id| {
             SlotKey::new(first, priority, Timestamp::from_micros(due), ExecutionId(Uuid::from_u128(id)))
         };
-        let mut line = vec![
+        let mut line = [
             key(true, 9, 1, 1),
             key(false, 0, 5, 2),
             key(false, 1, 9, 3),

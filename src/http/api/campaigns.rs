@@ -181,10 +181,7 @@ pub(crate) struct PreviewCampaign {
 #[utoipa::path(post, path = "/v1/campaigns/preview", tag = "campaigns", request_body = PreviewCampaign, responses(
     (status = 200, description = "`{ok, steps: [{position, id, action, texts: [{key, text, length, length_max}]}], problems}`", body = Object),
     (status = 422, description = "`invalid_flow` or `invalid_fields`, with `problems`", body = Document)))]
-pub(crate) async fn preview(
-    Tenant(_workspace): Tenant,
-    JsonBody(asked): JsonBody<PreviewCampaign>,
-) -> Result<Json<Value>> {
+pub(crate) async fn preview(_tenant: Tenant, JsonBody(asked): JsonBody<PreviewCampaign>) -> Result<Json<Value>> {
     let flow = flow::parse(&asked.flow_settings).map_err(|p| Problem::invalid_flow(&p))?;
     let prospect = import::json::person(asked.prospect).map_err(|row| {
         let path = row.column.map_or_else(|| "$.prospect".to_owned(), |column| format!("$.prospect[{column:?}]"));
