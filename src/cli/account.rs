@@ -28,7 +28,8 @@ pub enum Command {
     },
     /// Add a sending account: a LinkedIn seat, a mailbox, a WhatsApp number
     #[command(after_help = "Example:
-  campaignd account add --channel linkedin --provider-account-id Wq3dRrXzTkqPZ2uBx1sYvA --name 'Ada (sales)'")]
+  campaignd account add --channel linkedin --provider-account-id Wq3dRrXzTkqPZ2uBx1sYvA --name 'Ada (sales)' \\
+    --kind linkedin_premium")]
     Add {
         /// What it sends through
         #[arg(long, value_parser = ["linkedin", "email", "whatsapp"])]
@@ -45,6 +46,10 @@ pub enum Command {
         /// Least time between two sends, for example 90s
         #[arg(long, value_name = "DURATION", value_parser = gap)]
         min_gap: Option<Duration>,
+        /// What it is at its provider: its limits are the defaults of that kind. Without it nothing but --min-gap holds
+        #[arg(long, value_parser = ["linkedin_free", "linkedin_premium", "linkedin_sales_navigator", "mail_google",
+            "mail_workspace", "mail_imap", "whatsapp"])]
+        kind: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -66,12 +71,15 @@ impl Command {
     pub async fn run(self) -> Result<ExitCode, Failure> {
         match self {
             Self::List { json, remote } => list(&remote.client()?, json).await,
-            Self::Add { channel, provider_account_id, name, provider, min_gap, json, remote } => {
+            Self::Add { channel, provider_account_id, name, provider, min_gap, kind, json, remote } => {
                 let gap_ms = min_gap.map_or(0, |gap| u64::try_from(gap.as_millis()).unwrap_or(u64::MAX));
-                let account = json!({
+                let mut account = json!({
                     "channel": channel, "provider": provider, "provider_account_id": provider_account_id, "name": name,
                     "min_gap_ms": gap_ms,
                 });
+                if let (Some(kind), Some(account)) = (kind, account.as_object_mut()) {
+                    account.insert("kind".to_owned(), kind.into());
+                }
                 add(&remote.client()?, &account, json).await
             }
         }
@@ -127,6 +135,9 @@ async fn add(client: &Client, account: &serde_json::Value, json: bool) -> Result
     } else {
         let id = answer.body.get("id").and_then(serde_json::Value::as_str).unwrap_or_default();
         print(&format!("account {} is made\n", clean(id)))?;
+        for warning in answer.body.get("warnings").and_then(serde_json::Value::as_array).into_iter().flatten() {
+            eprintln!("warning: {}", clean(warning.as_str().unwrap_or_default()));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

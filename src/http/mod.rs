@@ -35,7 +35,7 @@ mod webhook;
 
 pub use server::{Server, StartError};
 
-use api::{accounts, campaigns, commands, hooks, prospects, sends, suppressions, triggers};
+use api::{accounts, campaigns, commands, hooks, priority, prospects, sends, suppressions, triggers};
 use error::Problem;
 use limits::{Limits, TRIGGERS_ROUTE, UNSUBSCRIBE_ROUTE, WEBHOOK_ROUTE};
 
@@ -151,7 +151,7 @@ pub fn router(app: App) -> Router {
     let keyed = Router::new()
         .route("/v1/campaigns", post(campaigns::create).get(campaigns::list))
         .route("/v1/campaigns/preview", post(campaigns::preview))
-        .route("/v1/campaigns/{id}", get(campaigns::show))
+        .route("/v1/campaigns/{id}", get(campaigns::show).patch(priority::change))
         .route("/v1/campaigns/{id}/start", post(campaigns::start))
         .route("/v1/campaigns/{id}/pause", post(campaigns::pause))
         .route("/v1/campaigns/{id}/resume", post(campaigns::resume))

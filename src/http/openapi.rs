@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::api::{accounts, campaigns, commands, hooks, import, prospects, sends, suppressions, triggers};
+use super::api::{accounts, campaigns, commands, hooks, import, priority, prospects, sends, suppressions, triggers};
 use super::{health, unsubscribe, webhook};
 
 #[derive(OpenApi)]
@@ -14,7 +14,7 @@ use super::{health, unsubscribe, webhook};
         campaigns::create, campaigns::preview, campaigns::list, campaigns::show, campaigns::start, campaigns::pause, campaigns::resume,
         import::import, prospects::list, prospects::show, prospects::timeline,
         commands::pause, commands::resume, commands::skip, commands::restart, commands::stop,
-        triggers::create, sends::list, sends::resolve, suppressions::add, suppressions::list, suppressions::remove,
+        triggers::create, priority::change, sends::list, sends::resolve, suppressions::add, suppressions::list, suppressions::remove,
         accounts::create, accounts::list, accounts::get, accounts::change, hooks::create, hooks::list, webhook::receive,
         unsubscribe::page, unsubscribe::confirm,
         document, health::healthz, health::readyz,

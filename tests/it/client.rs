@@ -122,6 +122,10 @@ impl Api {
         self.call_as(&self.key, "POST", path, "application/json", body.to_string()).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.call_as(&self.key, "PATCH", path, "application/json", body.to_string()).await
+    }
+
     pub(crate) async fn csv(&self, campaign: &str, body: impl Into<Body>) -> Answer {
         let path = format!("/v1/campaigns/{campaign}/prospects?return_ids=true");
         self.call_as(&self.key, "POST", &path, "text/csv", body).await

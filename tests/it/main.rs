@@ -6,6 +6,7 @@ mod api;
 mod arrivals;
 mod backlog;
 mod bench;
+mod budget;
 mod claim;
 mod client;
 mod crash;

@@ -72,6 +72,8 @@ pub(crate) struct CampaignDetail {
     flow_settings: Value,
     /// The accounts it may use; null = every account of the workspace.
     accounts: Option<Vec<Uuid>>,
+    /// Of two campaigns that want the same account's next slot, the one with the higher number goes first.
+    priority: i32,
     /// When it was made.
     created_at: DateTime<Utc>,
     /// When it was last changed.
@@ -273,6 +275,7 @@ pub(crate) async fn show(
         flow_version: campaign.flow_version,
         flow_settings: campaign.flow_settings,
         accounts: campaign.accounts,
+        priority: campaign.priority,
         created_at: campaign.created_at,
         updated_at: campaign.updated_at,
         prospects,

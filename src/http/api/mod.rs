@@ -6,6 +6,7 @@ pub(crate) mod campaigns;
 pub(crate) mod commands;
 pub(crate) mod hooks;
 pub(crate) mod import;
+pub(crate) mod priority;
 pub(crate) mod prospects;
 pub(crate) mod sends;
 pub(crate) mod suppressions;
