@@ -5,10 +5,13 @@
 
 pub mod account;
 pub mod duration;
+pub mod echo;
 pub mod execution;
 pub mod flow;
 pub mod id;
+pub mod limits;
 pub mod retry;
+pub mod rhythm;
 pub mod send;
 pub mod step;
 pub mod template;

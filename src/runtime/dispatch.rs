@@ -14,9 +14,10 @@ use super::gather::Unanswered;
 use super::roster::FlowError;
 use super::shared::Shared;
 use super::work::{SendDetails, Work};
-use super::{Delivery, deliver_internal, settle};
+use super::{Delivery, deliver_internal, settle, thread};
 use crate::domain::account::{Account, AccountStatus};
 use crate::domain::execution::Status;
+use crate::domain::limits;
 use crate::domain::retry;
 use crate::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
 use crate::domain::template;
@@ -302,10 +303,12 @@ pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispat
     let recipient = recipient(row);
     if row.dispatch_count > 0 {
         let (subject, body) = (row.subject.clone(), row.body.clone());
-        return Ok(request_of(account, row, recipient, subject, body));
+        let reply_to = thread::of_row(shared, row).await.and_then(|t| t.message_id);
+        return Ok(SendRequest { reply_to, ..request_of(account, row, recipient, subject, body) });
     }
     let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await.map_err(|e| e.to_string())?;
     let step = flow.step(row.send.step).ok_or_else(|| format!("the flow has no step {}", row.send.step))?;
+    let thread = thread::of_step(shared, row, step).await?;
     let variables = variables(row.prospect.take());
     let render = |what: &str, text: &Option<String>| {
         text.as_deref()
@@ -319,7 +322,11 @@ pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispat
         .map(|t| template::render_line(t, &variables))
         .transpose()
         .map_err(|e| format!("cannot render the subject of step `{}`: {e}", step.id))?;
-    Ok(request_of(account, row, recipient, subject, render("message", &step.message)?))
+    let subject = thread::subject(step, thread.as_ref(), subject)?;
+    let body = render("message", &step.message)?;
+    limits::check(step.action, subject.as_deref(), body.as_deref()).map_err(|e| format!("step `{}`: {e}", step.id))?;
+    let reply_to = thread.and_then(|t| t.message_id);
+    Ok(SendRequest { reply_to, ..request_of(account, row, recipient, subject, body) })
 }
 
 fn request_of(
@@ -336,6 +343,8 @@ fn request_of(
         recipient,
         subject,
         body,
+        reply_to: None,
+        unsubscribe_url: None,
     }
 }
 

@@ -25,8 +25,11 @@ use crate::store::{self, Pool, migrate, send};
 
 mod backlog;
 pub mod bare;
+mod by_hand;
+mod catch_up;
 mod channel;
 mod dispatch;
+mod facts;
 mod gather;
 mod housekeeping;
 mod inbox;
@@ -37,6 +40,7 @@ mod roster;
 mod settle;
 mod shard;
 mod shared;
+mod thread;
 mod wheel;
 mod work;
 
@@ -221,6 +225,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         draining: false.into(),
         account_status: tokio::sync::Mutex::new(()),
         releases: 0.into(),
+        bells: catch_up::Bells::default(),
         inbox: tokio::sync::Notify::new(),
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
@@ -248,6 +253,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         keep("roster", &shared, housekeeping::roster),
         keep("watch", &shared, housekeeping::watch),
         keep("inbox", &shared, inbox::run),
+        keep("catch_up", &shared, catch_up::run),
         tokio::spawn(stand_down(Arc::clone(&shared), lease.lost())).abort_handle(),
     ]);
     shared.arrivals.notify_one();

@@ -150,19 +150,22 @@ fn decide<'f>(execution: &Execution, flow: &'f Flow, trigger: &Trigger, now: Tim
                 m.fail(ExitReason::Bounced);
             }
         }
+        Trigger::Seen { channel, how } => {
+            if !m.seen(*channel, *how) {
+                return Err(m.known());
+            }
+        }
+        Trigger::HumanTookOver { channel } => {
+            m.pause()?;
+            m.next.last_error =
+                Some(format!("somebody wrote to this person by hand ({channel}): resume when it is yours again"));
+        }
         // Whatever `stop_on` says: nobody is written to after asking not to be.
         Trigger::Unsubscribe => {
             m.unless_final()?;
             m.complete(ExitReason::Unsubscribed);
         }
-        Trigger::Pause => {
-            m.unless_final()?;
-            if m.next.status == Status::Paused {
-                return Err(Rejected::Paused);
-            }
-            m.next.paused_status = Some(m.next.status);
-            m.next.status = Status::Paused;
-        }
+        Trigger::Pause => m.pause()?,
         Trigger::Resume => {
             if m.next.status != Status::Paused {
                 return Err(Rejected::NotPaused);
