@@ -6,6 +6,7 @@ mod api;
 mod arrivals;
 mod backlog;
 mod bench;
+mod catch_up;
 mod claim;
 mod client;
 mod crash;
