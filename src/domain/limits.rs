@@ -13,8 +13,8 @@ const LINKEDIN_MAX: usize = 8000;
 const INMAIL_MAX: usize = 1900;
 /// LinkedIn's longest subject of an InMail.
 const INMAIL_SUBJECT_MAX: usize = 200;
-/// The longest WhatsApp message we send. The app takes more; nobody reads it.
-const WHATSAPP_MAX: usize = 4096;
+/// The longest WhatsApp message we send. The app takes more; flows never did.
+const WHATSAPP_MAX: usize = 8000;
 /// The longest subject of a mail: a header line (RFC 5322).
 const MAIL_SUBJECT_MAX: usize = 998;
 

@@ -11,6 +11,7 @@ mod claim;
 mod client;
 mod crash;
 mod edges;
+mod facts;
 mod fake;
 mod guest;
 mod harness;
