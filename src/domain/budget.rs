@@ -127,6 +127,8 @@ impl Kind {
             Action::SendLinkedinCr if has_text => Some(Self::InviteWithNote),
             Action::SendLinkedinCr => Some(Self::Invite),
             Action::SendLinkedinMessage => Some(Self::Message),
+            Action::SendLinkedinInmail => Some(Self::Inmail),
+            Action::VisitLinkedinProfile => Some(Self::ProfileVisit),
             Action::SendEmail => Some(Self::Mail),
             Action::SendWhatsapp if first => Some(Self::WhatsappNewChat),
             Action::SendWhatsapp => Some(Self::WhatsappMessage),

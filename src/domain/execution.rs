@@ -17,7 +17,7 @@ names! {
         Completed = "completed",
         /// Over. `exit_reason` and `last_error` tell why.
         Failed = "failed",
-        /// Stopped by an operator until resumed; what it was is kept in `paused_status`.
+        /// Stopped by an operator, or because a person took over, until resumed; what it was is kept in `paused_status`.
         Paused = "paused",
     }
 }
@@ -90,8 +90,12 @@ pub struct LinkedinState {
     pub connection_status: Option<ConnectionStatus>,
     /// The last message we sent.
     pub last_message_at: Option<Timestamp>,
-    /// Messages sent (invitations do not count).
+    /// Messages and InMails sent (invitations do not count).
     pub message_count: u32,
+    /// Whether any was delivered.
+    pub delivered: bool,
+    /// Whether any was read.
+    pub read: bool,
     /// Whether the person wrote to us here.
     pub replied: bool,
 }
@@ -103,6 +107,8 @@ pub struct EmailState {
     pub sent_count: u32,
     /// Whether any was opened.
     pub opened: bool,
+    /// Whether a link in any was followed.
+    pub clicked: bool,
     /// Whether the person answered.
     pub replied: bool,
     /// The last mail we sent.

@@ -5,22 +5,12 @@
 use serde_json::{Value, json};
 
 use super::flow::{Flow, Problem, Step};
+use super::limits;
 use super::send::Action;
 use super::template::{self, TemplateError, UNSUBSCRIBE_URL, fields};
 
 /// The link that stands in a preview, which is nobody's.
 pub const SAMPLE_LINK: &str = "https://unsubscribe.example/u/preview";
-
-/// The longest subject of an action and the longest text, in characters; `None`: it has none, or no limit but a template's.
-const fn limits(action: Action) -> (Option<usize>, Option<usize>) {
-    match action {
-        Action::SendLinkedinCr => (None, Some(300)),
-        Action::SendLinkedinMessage => (None, Some(8000)),
-        Action::SendEmail => (Some(998), None),
-        Action::SendWhatsapp => (None, Some(4096)),
-        Action::Wait => (None, None),
-    }
-}
 
 /// One text, filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +69,7 @@ pub fn preview(flow: &Flow, prospect: &Value) -> Preview {
 }
 
 fn texts(step: &Step) -> impl Iterator<Item = (&'static str, &str, Option<usize>)> {
-    let (subject_max, text_max) = limits(step.action);
+    let (subject_max, text_max) = (limits::subject_max(step.action), limits::text_max(step.action));
     [("subject", &step.subject, subject_max), ("message", &step.message, text_max)]
         .into_iter()
         .filter_map(|(key, text, most)| Some((key, text.as_deref()?, most)))

@@ -5,12 +5,16 @@ use super::id::SendId;
 use super::time::Timestamp;
 
 names! {
-    /// What a step does. `send_*` contact a person through a channel; the others do not.
+    /// What a step does. `send_*` and `visit_*` act through a channel; the others do not.
     Action {
         /// A LinkedIn connection request, with or without a note.
         SendLinkedinCr = "send_linkedin_cr",
         /// A LinkedIn message to a connection.
         SendLinkedinMessage = "send_linkedin_message",
+        /// A LinkedIn InMail: a message to somebody who need not be a connection. It costs the account a credit.
+        SendLinkedinInmail = "send_linkedin_inmail",
+        /// A look at a LinkedIn profile that its owner is told of.
+        VisitLinkedinProfile = "visit_linkedin_profile",
         /// A mail.
         SendEmail = "send_email",
         /// A WhatsApp message.
@@ -21,10 +25,13 @@ names! {
 }
 
 impl Action {
-    /// The channel this action contacts a person through; `None` when it contacts nobody.
+    /// The channel this action goes through; `None` when it has to do with nobody.
     pub const fn channel(self) -> Option<Channel> {
         match self {
-            Self::SendLinkedinCr | Self::SendLinkedinMessage => Some(Channel::Linkedin),
+            Self::SendLinkedinCr
+            | Self::SendLinkedinMessage
+            | Self::SendLinkedinInmail
+            | Self::VisitLinkedinProfile => Some(Channel::Linkedin),
             Self::SendEmail => Some(Channel::Email),
             Self::SendWhatsapp => Some(Channel::Whatsapp),
             Self::Wait => None,
@@ -127,7 +134,7 @@ pub struct SendIntent {
     pub status: SendStatus,
 }
 
-/// What the provider handed back for a send. Every id is the provider's, and optional, as on the wire.
+/// What the provider handed back for a send. Every id is the provider's, and everything is optional, as on the wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// The person's id with the provider (LinkedIn `ACo…`, WhatsApp JID).
@@ -144,4 +151,6 @@ pub struct Receipt {
     pub rfc_message_id: Option<String>,
     /// The mail thread.
     pub thread_id: Option<String>,
+    /// How much of its limit the account has used up with this, in percent: said only when a new mark is passed.
+    pub usage_percent: Option<u8>,
 }

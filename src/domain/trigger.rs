@@ -1,10 +1,24 @@
 //! What may move an execution.
 
-use super::account::Channel;
+use super::account::{Channel, names};
 use super::execution::BounceStatus;
 use super::id::SendId;
 use super::send::SendOutcome;
 use super::suppression::Reason;
+
+names! {
+    /// What a person did with something that we sent, short of answering it.
+    Sighting {
+        /// It reached their device or their provider.
+        Delivered = "delivered",
+        /// They read it.
+        Read = "read",
+        /// They opened the mail (or software of theirs did).
+        Opened = "opened",
+        /// They followed a link in the mail (or software of theirs did).
+        Clicked = "clicked",
+    }
+}
 
 /// A fact that may move an execution. Closed: every handler lists all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +41,18 @@ pub enum Trigger {
     Bounce {
         /// For good, or for now.
         status: BounceStatus,
+    },
+    /// Something that we sent was seen. Recorded; nothing else changes.
+    Seen {
+        /// Where.
+        channel: Channel,
+        /// What was done with it.
+        how: Sighting,
+    },
+    /// Somebody wrote to the person by hand, past us: the execution is paused until a person resumes it.
+    HumanTookOver {
+        /// Where.
+        channel: Channel,
     },
     /// The person does not want more.
     Unsubscribe,
@@ -81,6 +107,11 @@ impl Trigger {
             Self::ConnectionAccepted => "connection_accepted",
             Self::Reply { .. } => "reply",
             Self::Bounce { .. } => "bounce",
+            Self::Seen { how: Sighting::Delivered, .. } => "message_delivered",
+            Self::Seen { how: Sighting::Read, .. } => "message_read",
+            Self::Seen { how: Sighting::Opened, .. } => "mail_opened",
+            Self::Seen { how: Sighting::Clicked, .. } => "mail_clicked",
+            Self::HumanTookOver { .. } => "human_took_over",
             Self::Unsubscribe => "unsubscribe",
             Self::Suppressed { .. } => "suppressed",
             Self::SendFinished { .. } => "send_finished",

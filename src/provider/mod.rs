@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::domain::account::Channel;
 use crate::domain::id::SendId;
 use crate::domain::send::{Action, FailureClass, Receipt};
 use crate::domain::time::Timestamp;
@@ -42,15 +43,18 @@ pub struct SendRequest {
     pub send: SendId,
     /// The account's id with the provider.
     pub provider_account_id: String,
-    /// One of the `send_*` actions.
+    /// One of the actions that go through a channel.
     pub action: Action,
     /// Whom.
     pub recipient: Recipient,
-    /// The mail's subject, rendered.
+    /// The subject of the mail or InMail, rendered.
     pub subject: Option<String>,
-    /// The text, rendered. `None`: an invitation without a note.
+    /// The text, rendered. `None`: an invitation without a note, or a visit.
     pub body: Option<String>,
-    /// Where the person unsubscribes with one POST (RFC 8058): for a mail, where people can reach us.
+    /// The provider's id of the mail of ours that this mail answers: it goes into the same thread. The subject must be that
+    /// mail's, with or without `Re:`.
+    pub reply_to: Option<String>,
+    /// Where the person can unsubscribe with one click (RFC 8058). Becomes the mail's List-Unsubscribe headers.
     pub unsubscribe_url: Option<String>,
 }
 
@@ -122,6 +126,89 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Looks for an earlier attempt of the same request made at or after `since` (the claim's time, by our clock).
     fn find<'a>(&'a self, request: &'a SendRequest, since: Timestamp) -> BoxFuture<'a, Result<Found, FindError>>;
+
+    /// The provider's lists, from which lost webhooks are made up for. `None`: it has none.
+    fn lists(&self) -> Option<&dyn Lists> {
+        None
+    }
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What is on it, newest first.
+    pub items: Vec<T>,
+    /// Where the next one is; `None` after the last.
+    pub next: Option<String>,
+}
+
+/// A connection of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relation {
+    /// The person's id with the provider: what an invitation was sent to.
+    pub recipient_id: String,
+    /// The person's public identifier.
+    pub public_identifier: Option<String>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
+/// How an account stands with the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It works.
+    Well,
+    /// It does not, in the provider's word: `CREDENTIALS`, `STOPPED`, ...
+    Broken(String),
+}
+
+/// What a provider can be asked for when webhooks may have been lost. Accounts are named by their id with the provider. Each
+/// call is one page: who asks decides how many.
+pub trait Lists: Send + Sync {
+    /// How the account stands.
+    fn standing<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Standing, FindError>>;
+
+    /// Who is a connection of the account, newest first.
+    fn relations<'a>(
+        &'a self,
+        account: &'a str,
+        page: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Page<Relation>, FindError>>;
+
+    /// What happened on a channel after `since`, newest first. Most of it is known, so no more than its key is worked out.
+    fn missed<'a>(
+        &'a self,
+        channel: Channel,
+        account: &'a str,
+        since: Timestamp,
+        page: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Page<Missed>, FindError>>;
+
+    /// The whole body of something that is not known, with whatever has to be looked up for it. `None`: it is gone, or it
+    /// cannot be said what it is about.
+    fn complete<'a>(
+        &'a self,
+        account: &'a str,
+        missed: &'a Missed,
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, FindError>>;
+}
+
+/// Something that a webhook should have told.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// The key that its webhook would have had.
+    pub key: String,
+    /// The body that its webhook would have had, as far as the list tells.
+    pub body: Vec<u8>,
+    /// The chat that has to be looked up for the rest.
+    pub chat: Option<String>,
+}
+
+// Bodies hold what people wrote: they are never printed.
+impl fmt::Debug for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Missed").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 /// When to read back after a send's outcome was lost: it counts as not sent only when every one of these reads found
@@ -131,8 +218,23 @@ pub const fn settle_delays(action: Action) -> &'static [Duration] {
     const MAIL: &[Duration] = &[Duration::ZERO, Duration::from_secs(60)];
     const MESSAGE: &[Duration] = &[Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(300)];
     match action {
-        Action::SendLinkedinCr | Action::Wait => AT_ONCE,
+        Action::SendLinkedinCr | Action::VisitLinkedinProfile | Action::Wait => AT_ONCE,
         Action::SendEmail => MAIL,
-        Action::SendLinkedinMessage | Action::SendWhatsapp => MESSAGE,
+        Action::SendLinkedinMessage | Action::SendLinkedinInmail | Action::SendWhatsapp => MESSAGE,
+    }
+}
+
+/// Whether a send that reading back did not find may be sent again. A visit harms nobody twice, and the others leave a trace
+/// that can be relied on. An InMail costs a credit and reaches somebody who does not know us: when it cannot be found, a
+/// person decides.
+pub const fn absence_settles(action: Action) -> bool {
+    match action {
+        Action::SendLinkedinInmail => false,
+        Action::SendLinkedinCr
+        | Action::SendLinkedinMessage
+        | Action::VisitLinkedinProfile
+        | Action::SendEmail
+        | Action::SendWhatsapp
+        | Action::Wait => true,
     }
 }

@@ -15,10 +15,11 @@ use super::roster::FlowError;
 use super::shared::Shared;
 use super::spend::{self, Spend};
 use super::work::{SendDetails, Work};
-use super::{Delivery, deliver_internal, settle};
+use super::{Delivery, deliver_internal, settle, thread};
 use crate::domain::account::{Account, AccountStatus};
 use crate::domain::address;
 use crate::domain::execution::Status;
+use crate::domain::limits;
 use crate::domain::retry;
 use crate::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
 use crate::domain::suppression::Reason;
@@ -221,7 +222,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
             shared.roster_changed.notify_one();
             return Report::Held(job, row.send.campaign);
         }
-        ClaimResult::Suppressed { reason } => return suppressed(shared, job, &row, reason).await,
+        ClaimResult::Suppressed { reason } => return suppressed(shared, account, job, &row, reason).await,
         // Cancelled, or its execution is paused: resuming hints again.
         ClaimResult::NotPending | ClaimResult::LeaseLost => return Report::Gone(send),
     }
@@ -318,7 +319,14 @@ async fn hand_over(shared: &Arc<Shared>, row: &Dispatch, outcome: SendOutcome, d
 }
 
 /// The person is not to be written to: the execution ends, which takes the send back.
-async fn suppressed(shared: &Arc<Shared>, job: Job, row: &Dispatch, reason: Reason) -> Report {
+async fn suppressed(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dispatch, reason: Reason) -> Report {
+    if !reason.holds_everywhere() {
+        // The person may be reached otherwise: only this step has failed.
+        let error = format!("the person is not written to here: {reason}");
+        let outcome = SendOutcome::Failed { class: FailureClass::RecipientPermanent, error };
+        finish(shared, account, row, outcome, Receipt::default(), None).await;
+        return Report::Gone(job.hint.1);
+    }
     let work = Work::Trigger(Trigger::Suppressed { reason }, None);
     match deliver_internal(shared, row.send.execution, work).await {
         Ok(_) => Report::Gone(job.hint.1),
@@ -345,10 +353,12 @@ pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispat
     let link = shared.unsubscribing.url(row.send.action, row.send.execution);
     if row.dispatch_count > 0 {
         let (subject, body) = (row.subject.clone(), row.body.clone());
-        return Ok(request_of(account, row, recipient, (subject, body), link));
+        let reply_to = thread::of_row(shared, row).await.and_then(|t| t.message_id);
+        return Ok(SendRequest { reply_to, ..request_of(account, row, recipient, (subject, body), link) });
     }
     let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await.map_err(|e| e.to_string())?;
     let step = flow.step(row.send.step).ok_or_else(|| format!("the flow has no step {}", row.send.step))?;
+    let thread = thread::of_step(shared, row, step).await?;
     let mut variables = fields::of_prospect(row.prospect.take());
     if let (Some(object), Some(link)) = (variables.as_object_mut(), &link) {
         object.insert(template::UNSUBSCRIBE_URL.into(), link.as_str().into());
@@ -365,8 +375,11 @@ pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispat
         .map(|t| template::render_line(t, &variables))
         .transpose()
         .map_err(|e| format!("cannot render the subject of step `{}`: {e}", step.id))?;
+    let subject = thread::subject(step, thread.as_ref(), subject)?;
     let body = render("message", &step.message)?;
-    Ok(request_of(account, row, recipient, (subject, body), link))
+    limits::check(step.action, subject.as_deref(), body.as_deref()).map_err(|e| format!("step `{}`: {e}", step.id))?;
+    let reply_to = thread.and_then(|t| t.message_id);
+    Ok(SendRequest { reply_to, ..request_of(account, row, recipient, (subject, body), link) })
 }
 
 fn request_of(
@@ -383,6 +396,7 @@ fn request_of(
         recipient,
         subject,
         body,
+        reply_to: None,
         unsubscribe_url,
     }
 }

@@ -25,8 +25,11 @@ use crate::store::{self, Pool, migrate, send};
 
 mod backlog;
 pub mod bare;
+mod by_hand;
+mod catch_up;
 mod channel;
 mod dispatch;
+mod facts;
 mod gather;
 mod housekeeping;
 mod inbox;
@@ -40,6 +43,7 @@ mod settle;
 mod shard;
 mod shared;
 mod spend;
+mod thread;
 mod wheel;
 mod work;
 
@@ -231,6 +235,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         draining: false.into(),
         account_status: tokio::sync::Mutex::new(()),
         releases: 0.into(),
+        bells: catch_up::Bells::default(),
         inbox: tokio::sync::Notify::new(),
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
@@ -264,6 +269,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         keep("roster", &shared, housekeeping::roster),
         keep("watch", &shared, housekeeping::watch),
         keep("inbox", &shared, inbox::run),
+        keep("catch_up", &shared, catch_up::run),
         tokio::spawn(stand_down(Arc::clone(&shared), lease.lost())).abort_handle(),
     ]);
     shared.arrivals.notify_one();

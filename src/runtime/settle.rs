@@ -9,7 +9,7 @@ use super::roster::FlowError;
 use super::shared::Shared;
 use crate::domain::send::{Action, FailureClass, Receipt, SendOutcome};
 use crate::domain::time::Timestamp;
-use crate::provider::{Found, settle_delays};
+use crate::provider::{Found, absence_settles, settle_delays};
 use crate::store::send::{self as rows, Dispatch};
 
 /// However fast the clock runs, the provider gets this long in real time to finish what it was asked.
@@ -71,7 +71,13 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
             if let Some(delay) = delays.get(read) {
                 return Report::Later(job, wait_from(shared, now, *delay));
             }
-            SendOutcome::NotSent
+            if absence_settles(row.send.action) {
+                SendOutcome::NotSent
+            } else {
+                SendOutcome::Unresolved {
+                    error: "the provider shows no trace of it, which is not enough to send it again".into(),
+                }
+            }
         }
         Err(error) => {
             job.unreadable += 1;

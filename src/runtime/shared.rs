@@ -11,6 +11,7 @@ use ractor::ActorRef;
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::backlog::{Backlog, Lane};
+use super::catch_up::Bells;
 use super::channel::ChannelMessage;
 use super::gather::{Claims, Finds, Gatherer, Loads};
 use super::links::Unsubscribing;
@@ -84,6 +85,8 @@ pub(super) struct Shared {
     pub(super) account_status: Mutex<()>,
     /// How often what was held has been released: whoever looked before the last time has to look again.
     pub(super) releases: AtomicU64,
+    /// Rung when an account's lists are to be read at once.
+    pub(super) bells: Bells,
     pub(super) inbox: Notify,
     pub(super) arrivals: Notify,
     pub(super) roster_changed: Notify,
@@ -212,6 +215,7 @@ impl Shared {
             draining: false.into(),
             account_status: Mutex::new(()),
             releases: 0.into(),
+            bells: Bells::default(),
             inbox: Notify::new(),
             arrivals: Notify::new(),
             roster_changed: Notify::new(),

@@ -2,7 +2,7 @@
 //! mail, or by the person's address.
 //!
 //! Owns the reads of `identities` and the lookups by address. Rows of `identities` are written by [`super::writer`] from a
-//! send's receipt. Called by `runtime` when it applies the inbox.
+//! send's receipt, and by [`learn`] from what a webhook tells besides. Called by `runtime` when it applies the inbox.
 
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{Error, Pool, clean, failed};
 use crate::domain::account::{Channel, names};
 use crate::domain::id::{AccountId, ExecutionId, WorkspaceId};
+use crate::domain::time::Timestamp;
 
 names! {
     /// What an identity names (`identities.kind`).
@@ -40,6 +41,23 @@ const FIND: &str = "SELECT w.n, i.execution_id, i.kind \
         AND i.account_id = w.account_id OFFSET 0) i \
     LEFT JOIN campaign_prospect_execution_state s ON s.id = i.execution_id \
     ORDER BY w.n, coalesce(s.status IN ('completed', 'failed'), false), i.created_at DESC, i.execution_id";
+
+const LEARN: &str = "INSERT INTO identities (workspace_id, kind, value, account_id, execution_id, created_at) \
+    SELECT $1, $2, $3, $4, e.id, $6 FROM unnest($5::uuid[]) AS e(id) ON CONFLICT DO NOTHING";
+
+/// Invited, by us, and no answer known: by the id that the invitation was sent to, and by public identifier where the
+/// outcome of the invitation told no id. The old orchestrator's words for it count.
+const INVITED: &str = "WITH want AS MATERIALIZED (SELECT * FROM unnest($3::text[], $4::text[]) AS w(recipient, slug)) \
+    SELECT s.id FROM want w \
+    JOIN identities i ON i.workspace_id = $1 AND i.kind = 'recipient' AND i.value = w.recipient AND i.account_id = $2 \
+    JOIN campaign_prospect_execution_state s ON s.id = i.execution_id \
+    WHERE s.linkedin_state ->> 'connection_status' IN ('pending', 'sent', 'invited') \
+    UNION SELECT s.id FROM want w \
+    JOIN campaign_prospects p ON campaignd_linkedin_slug(p.linkedin_url) = campaignd_linkedin_slug(w.slug) \
+    JOIN campaigns c ON c.id = p.campaign_id AND c.workspace_id = $1 \
+    JOIN campaign_prospect_execution_state s ON s.prospect_id = p.id AND s.campaign_id = p.campaign_id \
+    WHERE s.channel_accounts ->> 'linkedin' = $2::text \
+    AND s.linkedin_state ->> 'connection_status' IN ('pending', 'sent', 'invited')";
 
 /// Each by the expression its index is on.
 macro_rules! by_address {
@@ -107,6 +125,53 @@ pub async fn find_executions(pool: &Pool, wanted: &[Wanted]) -> Result<Vec<Found
         }
     }
     Ok(found)
+}
+
+/// Notes another name of what these executions are about, told by a webhook that was recognised by a name known before.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn learn(
+    pool: &Pool,
+    workspace: WorkspaceId,
+    account: AccountId,
+    executions: &[ExecutionId],
+    (kind, value): (IdentityKind, &str),
+    at: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query(LEARN)
+        .bind(workspace.0)
+        .bind(kind.as_str())
+        .bind(&*clean(value))
+        .bind(account.0)
+        .bind(executions.iter().map(|id| id.0).collect::<Vec<_>>())
+        .bind(at.to_utc())
+        .execute(pool)
+        .await
+        .map_err(failed("noting an identity"))
+        .map(drop)
+}
+
+/// Which executions wait for one of these people to accept an invitation of this account. People are given by their id with
+/// the provider and their public identifier.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn invited(
+    pool: &Pool,
+    workspace: WorkspaceId,
+    account: AccountId,
+    people: &[(String, Option<String>)],
+) -> Result<Vec<ExecutionId>, Error> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(INVITED)
+        .bind(workspace.0)
+        .bind(account.0)
+        .bind(people.iter().map(|(id, _)| clean(id).into_owned()).collect::<Vec<_>>())
+        .bind(people.iter().map(|(_, slug)| slug.as_deref().map(|s| clean(s).into_owned())).collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await
+        .map_err(failed("finding pending invitations"))?;
+    Ok(ids.into_iter().map(ExecutionId).collect())
 }
 
 /// The executions of the people who have this address on a channel (a mail address; a LinkedIn URL or public identifier; a

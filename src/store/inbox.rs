@@ -2,6 +2,8 @@
 //!
 //! Owns table `inbox`. Called by `http` (which stores) and `runtime` (which applies and marks).
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::Row as _;
@@ -15,6 +17,13 @@ use crate::domain::time::Timestamp;
 const STORE: &str = "INSERT INTO inbox (workspace_id, id, shard, source, dedupe_key, headers, body, received_at) \
     VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8) \
     ON CONFLICT (workspace_id, dedupe_key) DO NOTHING RETURNING id";
+const STORE_ALL: &str = "INSERT INTO inbox (workspace_id, id, source, dedupe_key, body, received_at) \
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[]) \
+    ON CONFLICT (workspace_id, dedupe_key) DO NOTHING RETURNING id";
+const KNOWN: &str = "SELECT i.dedupe_key FROM unnest($2::text[]) AS want(dedupe_key) \
+    JOIN inbox i ON i.workspace_id = $1 AND i.dedupe_key = want.dedupe_key";
+const WAITING: &str = "SELECT count(*) FROM unnest($2::uuid[]) AS want(id) \
+    JOIN inbox i ON i.workspace_id = $1 AND i.id = want.id WHERE i.status = 'received'";
 const OPEN: &str = "SELECT workspace_id, id, shard, source, dedupe_key, headers, body, received_at FROM inbox \
     WHERE status = 'received' AND id <> ALL($2) ORDER BY received_at LIMIT $1";
 /// Only from `received`: what was decided about a row is not changed afterwards.
@@ -120,6 +129,54 @@ pub async fn store(pool: &Pool, new: NewInbox) -> Result<Stored, Error> {
         .await
         .map_err(failed("storing an inbox row"))?;
     Ok(if id.is_some() { Stored::New } else { Stored::Duplicate })
+}
+
+/// Stores facts in one statement. Answers the ids of those that are new; the others were durable already.
+///
+/// # Errors
+/// When Postgres cannot be asked: none is stored.
+pub async fn store_all(pool: &Pool, new: Vec<NewInbox>) -> Result<Vec<InboxId>, Error> {
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = sqlx::query_scalar(STORE_ALL)
+        .bind(new.iter().map(|n| n.workspace.0).collect::<Vec<_>>())
+        .bind(new.iter().map(|n| n.id.0).collect::<Vec<_>>())
+        .bind(new.iter().map(|n| clean(&n.source).into_owned()).collect::<Vec<_>>())
+        .bind(new.iter().map(|n| clean(&n.dedupe_key).into_owned()).collect::<Vec<_>>())
+        .bind(new.iter().map(|n| n.body.as_slice()).collect::<Vec<_>>())
+        .bind(new.iter().map(|n| n.received_at.to_utc()).collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await
+        .map_err(failed("storing inbox rows"))?;
+    Ok(ids.into_iter().map(InboxId).collect())
+}
+
+/// Which of these keys are in the inbox already, looked at or not.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn known(pool: &Pool, workspace: WorkspaceId, keys: &[String]) -> Result<HashSet<String>, Error> {
+    let found: Vec<String> = sqlx::query_scalar(KNOWN)
+        .bind(workspace.0)
+        .bind(keys.iter().map(|k| clean(k).into_owned()).collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await
+        .map_err(failed("looking for inbox rows"))?;
+    Ok(found.into_iter().collect())
+}
+
+/// How many of these facts were not dealt with yet.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn waiting(pool: &Pool, workspace: WorkspaceId, ids: &[InboxId]) -> Result<i64, Error> {
+    sqlx::query_scalar(WAITING)
+        .bind(workspace.0)
+        .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+        .fetch_one(pool)
+        .await
+        .map_err(failed("counting inbox rows"))
 }
 
 /// Up to `limit` facts that were not looked at yet, oldest first, besides those that the caller has in hand. They stay until

@@ -273,7 +273,7 @@ const ENSURE_FROM_NOW: &str = "SELECT campaignd_ensure_partitions(now(), $1)";
 const FOREIGN_TABLES: &str = "
     SELECT relname::text FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind NOT IN ('i', 'I')
-      AND relname IN ('accounts', 'account_gate', 'flow_versions', 'transitions', 'transitions_default', 'sends',
+      AND relname IN ('accounts', 'account_catch_up', 'account_gate', 'flow_versions', 'transitions', 'transitions_default', 'sends',
                       'sends_default', 'identities', 'inbox', 'api_keys', 'webhook_endpoints', 'node', 'shard_lease',
                       'execution_arrivals')
     ORDER BY 1";

@@ -16,6 +16,7 @@ pub mod account;
 pub mod api_key;
 pub mod bench;
 pub mod campaign;
+pub mod catch_up;
 pub mod database;
 pub mod endpoint;
 pub mod execution;

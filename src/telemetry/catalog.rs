@@ -55,6 +55,11 @@ const TRIGGER: Label = Label {
         "connection_accepted",
         "reply",
         "bounce",
+        "message_delivered",
+        "message_read",
+        "mail_opened",
+        "mail_clicked",
+        "human_took_over",
         "unsubscribe",
         "suppressed",
         "send_finished",
@@ -65,6 +70,28 @@ const TRIGGER: Label = Label {
         "restart",
         "stop",
         "quarantine",
+    ],
+};
+
+const LIST: Label = Label { name: "list", values: &["messages", "relations"] };
+/// Whatever a provider calls it: what is not known is `unknown`.
+const EVENT: Label = Label {
+    name: "event",
+    values: &[
+        "new_relation",
+        "message_received",
+        "message_delivered",
+        "message_read",
+        "message_reaction",
+        "message_edited",
+        "message_deleted",
+        "mail_received",
+        "mail_sent",
+        "mail_opened",
+        "mail_link_clicked",
+        "account_status",
+        "unknown",
+        "unreadable",
     ],
 };
 
@@ -115,6 +142,13 @@ pub const CATALOG: &[Metric] = &[
     seconds(PROVIDER_SECONDS, &[CHANNEL], "Duration of a provider call."),
     counter(WEBHOOKS, &[label("outcome", &["accepted", "duplicate", "refused"])], "Webhooks taken in."),
     counter(INBOX, &[label("outcome", &["applied", "ignored", "failed"])], "Inbox rows processed."),
+    counter(FACTS, &[EVENT], "Facts from providers, by what they say."),
+    counter(
+        CATCH_UP_READS,
+        &[LIST, label("outcome", &["done", "failed"])],
+        "Reads of an account's lists that make up for lost webhooks.",
+    ),
+    counter(CATCH_UP_FACTS, &[LIST], "Facts that only a read of an account's lists has told."),
     counter(
         HTTP_REQUESTS,
         &[label("route", &[]), label("method", &[]), label("code", &[])],

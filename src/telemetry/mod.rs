@@ -42,6 +42,12 @@ pub const PROVIDER_SECONDS: &str = "campaignd_provider_call_seconds";
 pub const WEBHOOKS: &str = "campaignd_webhooks_total";
 /// Inbox rows processed (counter; label `outcome`: applied, ignored, failed).
 pub const INBOX: &str = "campaignd_inbox_processed_total";
+/// Facts from providers, by what they say (counter; label `event`).
+pub const FACTS: &str = "campaignd_facts_total";
+/// Reads of an account's lists that make up for lost webhooks (counter; labels `list`, `outcome`: done, failed).
+pub const CATCH_UP_READS: &str = "campaignd_catch_up_reads_total";
+/// Facts that only such a read has told (counter; label `list`).
+pub const CATCH_UP_FACTS: &str = "campaignd_catch_up_facts_total";
 /// Executions put into quarantine (counter).
 pub const QUARANTINED: &str = "campaignd_quarantined_total";
 /// Actors restarted after a panic (counter).

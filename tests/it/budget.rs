@@ -22,7 +22,8 @@ fn invitations() -> Value {
 }
 
 async fn limit(rig: &Rig, account: AccountId, limits: Value) {
-    let whole = json!({"kind": "linkedin_premium", "spacing": {"min": "0s", "max": "0s"}, "warm_up": null, "limits": limits});
+    let whole =
+        json!({"kind": "linkedin_premium", "spacing": {"min": "0s", "max": "0s"}, "warm_up": null, "limits": limits});
     sqlx::query("UPDATE accounts SET limits = $2 WHERE id = $1")
         .bind(account.0)
         .bind(whole)
@@ -170,7 +171,8 @@ async fn limits_are_given_checked_shown_and_changed_over_the_api() {
     };
     let wrong = with(json!({"limits": {"kind": "mail_imap", "limits": {"invite": {"day": -1}}, "colour": 1}}));
     let problem = api.post("/v1/accounts", wrong).await.problem(422, "invalid_fields");
-    let paths: Vec<&str> = problem["problems"].as_array().unwrap().iter().map(|p| p["path"].as_str().unwrap()).collect();
+    let paths: Vec<&str> =
+        problem["problems"].as_array().unwrap().iter().map(|p| p["path"].as_str().unwrap()).collect();
     assert!(paths.contains(&"$.limits.kind") && paths.contains(&"$.limits.colour"), "{paths:?}");
     api.post("/v1/accounts", with(json!({"kind": "spaceship"}))).await.problem(422, "invalid_fields");
 
@@ -186,7 +188,8 @@ async fn limits_are_given_checked_shown_and_changed_over_the_api() {
     api.patch(&path, json!({"limits": {"kind": "linkedin_free", "spacing": {"min": "2m", "max": "1m"}}}))
         .await
         .problem(422, "invalid_fields");
-    let changed = api.patch(&path, json!({"limits": {"kind": "linkedin_premium", "warm_up": null}, "name": "Ada B"})).await;
+    let changed =
+        api.patch(&path, json!({"limits": {"kind": "linkedin_premium", "warm_up": null}, "name": "Ada B"})).await;
     let changed = changed.ok(200);
     assert_eq!((&changed["name"], &changed["limits"]["kind"]), (&json!("Ada B"), &json!("linkedin_premium")));
     let off = api.patch(&path, json!({"status": "disabled", "limits": null})).await.ok(200);

@@ -81,7 +81,11 @@ impl Desk {
         let column = match request.action {
             Action::SendLinkedinCr => &self.invited,
             Action::SendEmail => &self.mailed,
-            Action::SendLinkedinMessage | Action::SendWhatsapp | Action::Wait => &self.written_to,
+            Action::SendLinkedinMessage
+            | Action::SendLinkedinInmail
+            | Action::VisitLinkedinProfile
+            | Action::SendWhatsapp
+            | Action::Wait => &self.written_to,
         };
         let count = column.get(usize::try_from(person).ok()?)?;
         // Stops at the top instead of beginning anew.
@@ -114,7 +118,11 @@ fn receipt(request: &SendRequest, person: u64) -> Receipt {
             thread_id: Some(format!("thread_{send}")),
             ..Receipt::default()
         },
-        Action::SendLinkedinMessage | Action::SendWhatsapp | Action::Wait => Receipt {
+        Action::SendLinkedinMessage
+        | Action::SendLinkedinInmail
+        | Action::VisitLinkedinProfile
+        | Action::SendWhatsapp
+        | Action::Wait => Receipt {
             recipient_id: Some(format!("ACoAABench{person}")),
             chat_id: Some(format!("chat_{person:022}")),
             message_id: Some(format!("msg_{send}")),

@@ -14,6 +14,7 @@ pub(super) fn between_steps(reader: &mut Reader, steps: &Place, drafts: &mut [Dr
     unique_ids(reader, steps, drafts);
     let jumps = targets(reader, drafts);
     waits_have_an_invitation(reader, drafts);
+    threads_have_a_beginning(reader, drafts);
     let (reached, connected) = walk(drafts, &jumps);
     for (draft, reached) in drafts.iter().zip(&reached) {
         if !reached {
@@ -89,6 +90,17 @@ fn waits_have_an_invitation(reader: &mut Reader, drafts: &[Draft]) {
             reader.add(
                 &wait.place,
                 "waits for connection_accepted, but no send_linkedin_cr comes before: invite first, or wait for reply",
+            );
+        }
+    }
+}
+
+fn threads_have_a_beginning(reader: &mut Reader, drafts: &[Draft]) {
+    for (i, draft) in drafts.iter().enumerate().filter(|(_, d)| d.in_thread) {
+        if !drafts.iter().take(i).any(|d| d.does == Does::Built(Action::SendEmail)) {
+            reader.add(
+                &draft.place.key("in_thread"),
+                "goes on in the thread of an earlier mail, but no send_email comes before: remove it, or mail first",
             );
         }
     }

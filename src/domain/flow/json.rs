@@ -34,6 +34,9 @@ fn step(flow: &Flow, step: &Step) -> Value {
     if let Some(message) = &step.message {
         map.insert("message".to_owned(), json!(message));
     }
+    if step.in_thread {
+        map.insert("in_thread".to_owned(), json!(true));
+    }
     if !step.delay.is_zero() {
         map.insert("delay".to_owned(), json!(duration::format(step.delay)));
     }

@@ -91,10 +91,13 @@ pub struct Step {
     pub id: String,
     /// What it does.
     pub action: Action,
-    /// The mail's subject template; `Some` exactly for `send_email`.
+    /// The subject template of a mail or an InMail. `None` for the others, and for a mail that goes on in its thread under the
+    /// subject that the thread has.
     pub subject: Option<String>,
-    /// The message template; `None` for `wait` and for an invitation without a note.
+    /// The message template; `None` for `wait`, for a visit and for an invitation without a note.
     pub message: Option<String>,
+    /// For a mail: whether it answers our last mail to the person, in the same thread.
+    pub in_thread: bool,
     /// After this step, before the next. Without a wait: from success. With one: see `wait_for`.
     pub delay: Duration,
     /// Waits for a trigger once the send has succeeded.

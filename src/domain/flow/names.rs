@@ -9,19 +9,12 @@ pub(super) const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "su
 /// Entries of `stop_on`.
 pub(super) const STOP_ON: &[&str] = &["reply", "unsubscribe", "hard_bounce"];
 /// Keys of a step.
-pub(super) const STEP: &[&str] = &["id", "action", "subject", "message", "variants", "delay", "wait_for", "requires"];
+pub(super) const STEP: &[&str] =
+    &["id", "action", "subject", "message", "in_thread", "variants", "delay", "wait_for", "requires"];
 /// Keys of `wait_for`.
 pub(super) const WAIT: &[&str] = &["trigger", "timeout", "check_every", "max_checks", "on_timeout"];
 /// Actions of the language that this version cannot carry out.
-pub(super) const ACTIONS_LATER: &[&str] = &[
-    "send_linkedin_inmail",
-    "visit_linkedin_profile",
-    "send_whatsapp_template",
-    "branch",
-    "webhook",
-    "manual_task",
-    "end",
-];
+pub(super) const ACTIONS_LATER: &[&str] = &["send_whatsapp_template", "branch", "webhook", "manual_task", "end"];
 /// Triggers of the language that this version cannot wait for.
 pub(super) const TRIGGERS_LATER: &[&str] =
     &["email_opened", "email_clicked", "email_bounced", "message_read", "message_delivered", "unsubscribe"];
@@ -58,6 +51,8 @@ const SYNONYMS: &[(&str, &str, &str)] = &[
     ("body", "message", "write `message`"),
     ("text", "message", "write `message`"),
     ("note", "message", "write `message`"),
+    ("reply_to", "in_thread", "write \"in_thread\": true"),
+    ("same_thread", "in_thread", "write \"in_thread\": true"),
     ("template", "message", "write `message`"),
     ("delay_hours", "delay", "write `delay` with a unit, as in \"72h\""),
     ("delay_days", "delay", "write `delay` with a unit, as in \"5d\""),

@@ -34,6 +34,7 @@ pub(super) struct Draft {
     pub(super) does: Does,
     pub(super) subject: Option<String>,
     pub(super) message: Option<String>,
+    pub(super) in_thread: bool,
     pub(super) delay: Option<Duration>,
     /// The outer one: whether the step waits.
     pub(super) wait: Option<WaitDraft>,
@@ -55,6 +56,7 @@ impl Draft {
             action,
             subject: self.subject,
             message: self.message,
+            in_thread: self.in_thread,
             delay,
             wait_for,
             requires: self.requires,
@@ -70,6 +72,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, place: &Place, index: usi
         does: Does::Other,
         subject: None,
         message: None,
+        in_thread: false,
         delay: None,
         wait: None,
         requires: Requires::default(),
@@ -87,7 +90,8 @@ pub(super) fn read(reader: &mut Reader, value: &Value, place: &Place, index: usi
     }
     reader.unknown_keys(map, place, names::STEP);
     read_variants(reader, map, &place.key("variants"));
-    (draft.subject, draft.message) = text::read(reader, map, place, draft.does);
+    draft.in_thread = read_in_thread(reader, map, &place.key("in_thread"), draft.does);
+    (draft.subject, draft.message) = text::read(reader, map, place, draft.does, draft.in_thread);
     let delay = read_delay(reader, map, place);
     draft.wait = reader.get(map, "wait_for").map(|w| wait::read(reader, w, &place.key("wait_for"), place, delay));
     draft.delay = match delay {
@@ -151,6 +155,22 @@ fn read_action(reader: &mut Reader, map: &Map<String, Value>, step: &Place) -> (
     }
     reader.add(&place, format!("unknown action `{}`: {}", quote(word), mend_word(word, &known)));
     (Does::Other, false)
+}
+
+/// Whether a mail goes on in the thread of the mail before it.
+fn read_in_thread(reader: &mut Reader, map: &Map<String, Value>, place: &Place, does: Does) -> bool {
+    let Some(value) = reader.get(map, "in_thread") else { return false };
+    let Some(wanted) = value.as_bool() else {
+        reader.add(place, format!("must be true or false, not {}", kind(value)));
+        return false;
+    };
+    if let Does::Built(action) = does
+        && wanted
+        && action != Action::SendEmail
+    {
+        reader.add(place, format!("{action} has no thread: only send_email goes on in one, remove it"));
+    }
+    wanted && does == Does::Built(Action::SendEmail)
 }
 
 fn read_variants(reader: &mut Reader, map: &Map<String, Value>, place: &Place) {

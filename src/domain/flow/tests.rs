@@ -395,9 +395,10 @@ prop_compose! {
         (Step {
             id: String::new(),
             action,
-            subject: (action == Action::SendEmail).then_some(subject),
+            in_thread: false,
+            subject: matches!(action, Action::SendEmail | Action::SendLinkedinInmail).then_some(subject),
             message: match action {
-                Action::Wait => None,
+                Action::Wait | Action::VisitLinkedinProfile => None,
                 Action::SendLinkedinCr => note.then_some(message),
                 _ => Some(message),
             },
@@ -469,4 +470,55 @@ fn a_variable_in_single_braces_is_refused_because_people_would_read_the_braces()
     }
     let found = problems(&mail("Hi {first_name}, {{ company_name }}"));
     assert_eq!(found, ["$.steps[0].message: `{first_name}` would be sent as it stands: write {{ first_name }}"]);
+}
+
+#[test]
+fn an_inmail_has_a_subject_and_a_visit_has_nothing_to_say() {
+    let inmail = |members: Value| {
+        let mut step = json!({"id": "a", "action": "send_linkedin_inmail", "subject": "s", "message": "m"});
+        step.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        flow(json!([step]))
+    };
+    let read = parse(&inmail(json!({}))).unwrap();
+    assert_eq!((read.steps[0].action, read.steps[0].subject.as_deref()), (Action::SendLinkedinInmail, Some("s")));
+    assert_eq!(parse(&to_json(&read)), Ok(read));
+    one(inmail(json!({"subject": null})), "$.steps[0].subject", "must be a text");
+    one(inmail(json!({"subject": "x".repeat(201)})), "$.steps[0].subject", "longer than 200");
+    one(inmail(json!({"message": "x".repeat(1901)})), "$.steps[0].message", "an InMail has at most 1900 characters");
+    one(
+        flow(json!([{"id": "a", "action": "send_linkedin_inmail", "message": "m"}])),
+        "$.steps[0].subject",
+        "needs a subject",
+    );
+    let visit = flow(json!([{"id": "a", "action": "visit_linkedin_profile", "delay": "1d"}]));
+    let read = parse(&visit).unwrap();
+    assert_eq!((read.steps[0].action, read.steps[0].message.as_deref()), (Action::VisitLinkedinProfile, None));
+    assert_eq!(parse(&to_json(&read)), Ok(read));
+    for key in ["message", "subject"] {
+        let step = json!({"id": "a", "action": "visit_linkedin_profile", key: "x"});
+        one(flow(json!([step])), &format!("$.steps[0].{key}"), "remove");
+    }
+    // Nobody has to be a connection for either.
+    assert!(
+        parse(&flow(json!([{"id": "a", "action": "visit_linkedin_profile"}, {"id": "b",
+        "action": "send_linkedin_inmail", "subject": "s", "message": "m"}])))
+        .is_ok()
+    );
+}
+
+#[test]
+fn a_mail_goes_on_in_the_thread_of_one_before_it() {
+    let again = json!({"id": "again", "action": "send_email", "message": "m", "in_thread": true});
+    let read = parse(&flow(json!([mail(), again]))).unwrap();
+    assert_eq!((read.steps[1].in_thread, read.steps[1].subject.as_deref()), (true, None));
+    assert_eq!(parse(&to_json(&read)), Ok(read));
+    one(flow(json!([again])), "$.steps[0].in_thread", "no send_email comes before");
+    one(mail_with(json!({"in_thread": "yes"})), "$.steps[0].in_thread", "true or false");
+    one(
+        flow(json!([{"id": "a", "action": "send_whatsapp", "message": "m", "in_thread": true}])),
+        "$.steps[0].in_thread",
+        "only send_email",
+    );
+    one(mail_with(json!({"reply_to": "x"})), "$.steps[0].reply_to", "in_thread");
+    assert!(!parse(&flow(json!([mail()]))).unwrap().steps[0].in_thread);
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::super::limits;
 use super::super::send::Action;
 use super::super::template::{self, Variable};
 use super::names::{self, nearest, quote};
@@ -9,12 +10,8 @@ use super::parse::{Form, Reader, kind};
 use super::problem::Place;
 use super::steps::Does;
 
-/// LinkedIn's longest invitation note, in characters.
-const NOTE_MAX: usize = 300;
-/// The longest message, in characters.
+/// The longest template of a message that is no mail, in characters.
 const MESSAGE_MAX: usize = 8000;
-/// The longest subject, in characters: a header line of a mail.
-const SUBJECT_MAX: usize = 998;
 
 /// The subject and the message. Both are `None` after a problem too.
 pub(super) fn read(
@@ -22,6 +19,7 @@ pub(super) fn read(
     map: &Map<String, Value>,
     step: &Place,
     does: Does,
+    in_thread: bool,
 ) -> (Option<String>, Option<String>) {
     let Does::Built(action) = does else {
         // What the step does is unknown, but a template is a template.
@@ -32,23 +30,37 @@ pub(super) fn read(
         }
         return (None, None);
     };
-    (read_subject(reader, map, &step.key("subject"), action), read_message(reader, map, &step.key("message"), action))
+    (
+        read_subject(reader, map, &step.key("subject"), action, in_thread),
+        read_message(reader, map, &step.key("message"), action),
+    )
 }
 
-fn read_subject(reader: &mut Reader, map: &Map<String, Value>, place: &Place, action: Action) -> Option<String> {
-    if action != Action::SendEmail {
+fn read_subject(
+    reader: &mut Reader,
+    map: &Map<String, Value>,
+    place: &Place,
+    action: Action,
+    in_thread: bool,
+) -> Option<String> {
+    let Some(most) = limits::subject_max(action) else {
         if reader.form == Form::Current && map.contains_key("subject") {
             reader.add(place, format!("{action} has no subject: remove it"));
         }
         return None;
+    };
+    // The thread has one.
+    if in_thread && !map.contains_key("subject") {
+        return None;
     }
-    let text = present(reader, map, "subject", place, "a mail needs a subject")?;
+    let what = if action == Action::SendEmail { "a mail needs a subject" } else { "an InMail needs a subject" };
+    let text = present(reader, map, "subject", place, what)?;
     if text.chars().any(template::breaks_line) {
         reader.add(place, "holds a line break or another control character: write it on one line");
         return None;
     }
-    if template::static_length(&text) > SUBJECT_MAX {
-        reader.add(place, format!("is longer than {SUBJECT_MAX} characters: shorten it"));
+    if template::static_length(&text) > most {
+        reader.add(place, format!("is longer than {most} characters: shorten it"));
     }
     check(reader, &text, place).then_some(text)
 }
@@ -61,6 +73,12 @@ fn read_message(reader: &mut Reader, map: &Map<String, Value>, place: &Place, ac
             }
             return None;
         }
+        Action::VisitLinkedinProfile => {
+            if reader.form == Form::Current && map.contains_key("message") {
+                reader.add(place, "a visit says nothing: remove the message");
+            }
+            return None;
+        }
         Action::SendLinkedinCr => {
             let empty = |v: &Value| v.as_str().is_some_and(|s| s.trim().is_empty());
             match reader.get(map, "message") {
@@ -69,7 +87,7 @@ fn read_message(reader: &mut Reader, map: &Map<String, Value>, place: &Place, ac
                 Some(_) => {}
             }
         }
-        Action::SendLinkedinMessage | Action::SendEmail | Action::SendWhatsapp => {}
+        Action::SendLinkedinMessage | Action::SendLinkedinInmail | Action::SendEmail | Action::SendWhatsapp => {}
     }
     let text = present(reader, map, "message", place, &format!("{action} needs a message"))?;
     if action == Action::SendEmail {
@@ -86,10 +104,11 @@ fn read_message(reader: &mut Reader, map: &Map<String, Value>, place: &Place, ac
         }
     }
     let fixed = template::static_length(&text);
-    if action == Action::SendLinkedinCr && fixed > NOTE_MAX {
+    if let Some(most) = limits::text_max(action).filter(|most| fixed > *most) {
+        let what = limits::text_name(action);
         reader.add(
             place,
-            format!("an invitation note has at most {NOTE_MAX} characters, this one {fixed} without its variables: shorten it"),
+            format!("{what} has at most {most} characters, this one {fixed} without its variables: shorten it"),
         );
     }
     check(reader, &text, place).then_some(text)

@@ -150,6 +150,16 @@ fn decide<'f>(execution: &Execution, flow: &'f Flow, trigger: &Trigger, now: Tim
                 m.fail(ExitReason::Bounced);
             }
         }
+        Trigger::Seen { channel, how } => {
+            if !m.seen(*channel, *how) {
+                return Err(m.known());
+            }
+        }
+        Trigger::HumanTookOver { channel } => {
+            m.pause()?;
+            m.next.last_error =
+                Some(format!("somebody wrote to this person by hand ({channel}): resume when it is yours again"));
+        }
         // Whatever `stop_on` says: nobody is written to after asking not to be.
         Trigger::Unsubscribe => {
             m.unless_final()?;
@@ -164,14 +174,7 @@ fn decide<'f>(execution: &Execution, flow: &'f Flow, trigger: &Trigger, now: Tim
             let outcome = if *sent { SendOutcome::Sent } else { SendOutcome::NotSent };
             outcome::finish(&mut m, *send, &outcome)?;
         }
-        Trigger::Pause => {
-            m.unless_final()?;
-            if m.next.status == Status::Paused {
-                return Err(Rejected::Paused);
-            }
-            m.next.paused_status = Some(m.next.status);
-            m.next.status = Status::Paused;
-        }
+        Trigger::Pause => m.pause()?,
         Trigger::Resume => {
             if m.next.status != Status::Paused {
                 return Err(Rejected::NotPaused);

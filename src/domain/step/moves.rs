@@ -9,6 +9,7 @@ use crate::domain::flow::{CHECK_EVERY_DEFAULT, Flow, MAX_CHECKS_DEFAULT, OnTimeo
 use crate::domain::id::SendId;
 use crate::domain::send::{Action, SendIntent, SendStatus};
 use crate::domain::time::Timestamp;
+use crate::domain::trigger::Sighting;
 
 /// The execution being changed, and what its change entails.
 pub(super) struct Moves<'f> {
@@ -91,6 +92,36 @@ impl<'f> Moves<'f> {
         }
     }
 
+    /// Records what was seen on a channel; whether that is new. What was read has arrived, and who followed a link has
+    /// opened the mail, whether or not that was told as well.
+    pub(super) fn seen(&mut self, channel: Channel, how: Sighting) -> bool {
+        let next = &mut self.next;
+        let facts: [&mut bool; 2] = match (channel, how) {
+            (Channel::Linkedin, Sighting::Read) => [&mut next.linkedin.read, &mut next.linkedin.delivered],
+            (Channel::Whatsapp, Sighting::Read) => [&mut next.whatsapp.read, &mut next.whatsapp.delivered],
+            (Channel::Email, Sighting::Clicked) => [&mut next.email.clicked, &mut next.email.opened],
+            (Channel::Linkedin, Sighting::Delivered) => return !std::mem::replace(&mut next.linkedin.delivered, true),
+            (Channel::Whatsapp, Sighting::Delivered) => return !std::mem::replace(&mut next.whatsapp.delivered, true),
+            (Channel::Email, Sighting::Opened) => return !std::mem::replace(&mut next.email.opened, true),
+            // No column holds it, and no provider says it.
+            (Channel::Email, Sighting::Delivered | Sighting::Read)
+            | (Channel::Linkedin | Channel::Whatsapp, Sighting::Opened | Sighting::Clicked) => return false,
+        };
+        let before = facts.map(|fact| std::mem::replace(fact, true));
+        before.contains(&false)
+    }
+
+    /// Stops it until somebody resumes it.
+    pub(super) fn pause(&mut self) -> Result<(), Rejected> {
+        self.unless_final()?;
+        if self.next.status == Status::Paused {
+            return Err(Rejected::Paused);
+        }
+        self.next.paused_status = Some(self.next.status);
+        self.next.status = Status::Paused;
+        Ok(())
+    }
+
     pub(super) fn error(&mut self, text: &str) {
         self.next.last_error = Some(text.to_owned());
         self.next.error_count = self.next.error_count.saturating_add(1);
@@ -108,7 +139,12 @@ impl<'f> Moves<'f> {
                 self.next.last_executed_at = Some(self.now);
                 self.succeeded(step);
             }
-            Action::SendLinkedinCr | Action::SendLinkedinMessage | Action::SendEmail | Action::SendWhatsapp => {
+            Action::SendLinkedinCr
+            | Action::SendLinkedinMessage
+            | Action::SendLinkedinInmail
+            | Action::VisitLinkedinProfile
+            | Action::SendEmail
+            | Action::SendWhatsapp => {
                 self.send(step, SendStatus::Pending);
             }
         }

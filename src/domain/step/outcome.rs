@@ -143,7 +143,7 @@ fn record(m: &mut Moves<'_>, action: Action) {
         Action::SendLinkedinCr => {
             next.linkedin.connection_status.get_or_insert(ConnectionStatus::Pending);
         }
-        Action::SendLinkedinMessage => {
+        Action::SendLinkedinMessage | Action::SendLinkedinInmail => {
             next.linkedin.message_count = next.linkedin.message_count.saturating_add(1);
             next.linkedin.last_message_at = now;
         }
@@ -155,6 +155,6 @@ fn record(m: &mut Moves<'_>, action: Action) {
             next.whatsapp.sent_count = next.whatsapp.sent_count.saturating_add(1);
             next.whatsapp.last_sent_at = now;
         }
-        Action::Wait => {}
+        Action::VisitLinkedinProfile | Action::Wait => {}
     }
 }

@@ -4,6 +4,8 @@
 //! into [`Error`], which keeps "nothing was written" apart from "nobody knows". Follows no redirect (the key would
 //! travel along) and never retries.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use reqwest::multipart::Form;
@@ -48,6 +50,8 @@ pub struct Unipile {
     key: Secret,
     /// Also the upper bound of the reads that are only nice to have.
     pub(super) timeout: Duration,
+    /// Whether this tenant has refused the names of the unsubscribe headers as the standard spells them.
+    pub(super) plain_headers_refused: Arc<AtomicBool>,
 }
 
 impl Unipile {
@@ -73,7 +77,8 @@ impl Unipile {
             http = http.no_proxy();
         }
         let http = http.build().map_err(|e| Error::Options(format!("cannot set up the http client: {e}")))?;
-        Ok(Self { http, base, key: options.api_key, timeout: options.timeout })
+        let plain_headers_refused = Arc::default();
+        Ok(Self { http, base, key: options.api_key, timeout: options.timeout, plain_headers_refused })
     }
 
     /// The address of a call. Segments and values are percent-encoded here.

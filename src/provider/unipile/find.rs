@@ -26,9 +26,12 @@ impl Unipile {
         let since = since - SKEW;
         match request.action {
             Action::SendLinkedinCr => self.find_invitation(request).await,
-            Action::SendLinkedinMessage | Action::SendWhatsapp => self.find_sent_message(request, since).await,
+            Action::SendLinkedinMessage | Action::SendLinkedinInmail | Action::SendWhatsapp => {
+                self.find_sent_message(request, since).await
+            }
             Action::SendEmail => self.find_sent_mail(request, since).await,
-            Action::Wait => Ok(Found::Absent),
+            // A visit leaves no trace, and may be made again.
+            Action::VisitLinkedinProfile | Action::Wait => Ok(Found::Absent),
         }
     }
 

@@ -9,13 +9,19 @@ use super::wire::{Account, Webhook};
 use crate::domain::account::Channel;
 use crate::provider::Secret;
 
-/// The deliveries we need: source and event. One webhook has one source. Account status has no event names that are
-/// documented, its default is all of them.
-const WEBHOOKS: &[(&str, Option<&str>)] = &[
-    ("users", Some("new_relation")),
-    ("messaging", Some("message_received")),
-    ("email", Some("mail_received")),
-    ("account_status", None),
+/// The deliveries we want: source, the events that we cannot do without, and those besides. One webhook has one source.
+/// Account status has no event names that are documented, its default is all of them.
+const WEBHOOKS: &[(&str, &[&str], &[&str])] = &[
+    ("users", &["new_relation"], &[]),
+    (
+        "messaging",
+        &["message_received"],
+        // Documented, but not in every list of names: a tenant may refuse them.
+        &["message_read", "message_reaction", "message_edited", "message_deleted", "message_delivered"],
+    ),
+    ("email", &["mail_received"], &["mail_sent"]),
+    ("email_tracking", &["mail_opened"], &["mail_link_clicked"]),
+    ("account_status", &[], &[]),
 ];
 
 /// An account connected at Unipile.
@@ -65,30 +71,31 @@ impl Unipile {
             })
             .await?;
         let mut created = 0;
-        for (source, event) in WEBHOOKS {
+        for (source, needed, besides) in WEBHOOKS {
             let name = format!("campaignd {source}");
+            let all: Vec<&str> = needed.iter().chain(*besides).copied().collect();
             let (stale, current): (Vec<&Webhook>, Vec<&Webhook>) = registered
                 .iter()
-                .filter(|w| serves(w, source, *event, &name))
+                .filter(|w| serves(w, source, needed, &name))
                 .partition(|w| secret_of(w).is_some_and(|s| s != secret.expose()));
-            if current.is_empty() {
-                let mut body = json!({
-                    "request_url": request_url,
-                    "source": source,
-                    "name": name,
-                    "format": "json",
-                    "enabled": true,
-                    "headers": [
-                        {"key": WEBHOOK_SECRET_HEADER, "value": secret.expose()},
-                        // Without it the body is JSON under a form's content type.
-                        {"key": "Content-Type", "value": "application/json"},
-                    ],
-                });
-                if let Some(event) = event {
-                    body["events"] = json!([event]);
+            if !current.iter().any(|w| serves(w, source, &all, &name)) {
+                match self.create_webhook(request_url, source, &name, &all, secret).await {
+                    Ok(()) => {
+                        created += 1;
+                        // Those of ours that deliver less would deliver everything twice.
+                        for id in current.iter().filter(|w| is_named(w, &name)).filter_map(|w| w.id.as_deref()) {
+                            self.delete(&["webhooks", id]).await?;
+                        }
+                    }
+                    Err(Error::Api(refusal)) if matches!(refusal.status, 400 | 422) && !besides.is_empty() => {
+                        tracing::warn!(source, %refusal, "unipile does not deliver some events; doing without them");
+                        if current.is_empty() {
+                            self.create_webhook(request_url, source, &name, needed, secret).await?;
+                            created += 1;
+                        }
+                    }
+                    Err(other) => return Err(other),
                 }
-                let _: serde_json::Value = self.post_json(&["webhooks"], &body).await?;
-                created += 1;
             }
             for id in stale.into_iter().filter_map(|w| w.id.as_deref()) {
                 self.delete(&["webhooks", id]).await?;
@@ -96,21 +103,51 @@ impl Unipile {
         }
         Ok(created)
     }
+
+    async fn create_webhook(
+        &self,
+        request_url: &str,
+        source: &str,
+        name: &str,
+        events: &[&str],
+        secret: &Secret,
+    ) -> Result<(), Error> {
+        let mut body = json!({
+            "request_url": request_url,
+            "source": source,
+            "name": name,
+            "format": "json",
+            "enabled": true,
+            "headers": [
+                {"key": WEBHOOK_SECRET_HEADER, "value": secret.expose()},
+                // Without it the body is JSON under a form's content type.
+                {"key": "Content-Type", "value": "application/json"},
+            ],
+        });
+        if !events.is_empty() {
+            body["events"] = json!(events);
+        }
+        self.post_json::<serde_json::Value>(&["webhooks"], &body).await.map(drop)
+    }
 }
 
-/// Whether a registered webhook delivers this event. The list does not document the source, so it goes by the events;
+/// Whether a registered webhook delivers these events. The list does not document the source, so it goes by the events;
 /// account status, whose event names are not documented either, by our name or by having none of the others' events.
-fn serves(webhook: &Webhook, source: &str, event: Option<&str>, name: &str) -> bool {
+fn serves(webhook: &Webhook, source: &str, wanted: &[&str], name: &str) -> bool {
     let events = webhook.events.as_deref().unwrap_or_default();
-    match (event, webhook.source.as_deref()) {
-        (_, Some(theirs)) if theirs != source => false,
-        (Some(event), _) => events.iter().any(|e| e == event),
-        (None, Some(_)) => true,
-        (None, None) => {
-            webhook.name.as_deref() == Some(name)
+    match webhook.source.as_deref() {
+        Some(theirs) if theirs != source => false,
+        Some(_) if wanted.is_empty() => true,
+        None if wanted.is_empty() => {
+            is_named(webhook, name)
                 || events.iter().any(|e| matches!(e.as_str(), "creation_success" | "credentials" | "reconnected"))
         }
+        _ => wanted.iter().all(|event| events.iter().any(|e| e == event)),
     }
+}
+
+fn is_named(webhook: &Webhook, name: &str) -> bool {
+    webhook.name.as_deref() == Some(name)
 }
 
 /// The secret its deliveries carry, if the list shows it.

@@ -7,9 +7,10 @@
 //! - `wire`: the answers' shapes, read leniently, because fields and values appear without notice.
 //! - `errors`: what each error type means for the engine.
 //! - `recipient`: from a prospect's row to the ids the API takes.
-//! - `send`, `find`: the two halves of [`Provider`]. `read`: the calls both use.
+//! - `send` with `mailing`, `find`: the two halves of [`Provider`]. `read`: the calls both use.
+//! - `lists`: what webhooks that were lost would have said.
 //! - `manage`: accounts and webhook registration, called at start-up and by the operator.
-//! - `webhook`, `mail`: from a delivered body to a fact.
+//! - `webhook`, `events`, `mail`: from a delivered body to a fact.
 //!
 //! The wire as documented in November 2026: developer.unipile.com, reference and docs pages, and unipile-node-sdk 1.9.3.
 
@@ -17,12 +18,15 @@ use futures_util::future::BoxFuture;
 
 use crate::domain::send::Receipt;
 use crate::domain::time::Timestamp;
-use crate::provider::{FindError, Found, Provider, SendFailure, SendRequest};
+use crate::provider::{FindError, Found, Lists, Provider, SendFailure, SendRequest};
 
 mod client;
 mod errors;
+mod events;
 mod find;
+mod lists;
 mod mail;
+mod mailing;
 mod manage;
 mod read;
 mod recipient;
@@ -53,5 +57,9 @@ impl Provider for Unipile {
 
     fn find<'a>(&'a self, request: &'a SendRequest, since: Timestamp) -> BoxFuture<'a, Result<Found, FindError>> {
         Box::pin(async move { self.read_back(request, since).await.map_err(|e| FindError { message: e.to_string() }) })
+    }
+
+    fn lists(&self) -> Option<&dyn Lists> {
+        Some(self)
     }
 }

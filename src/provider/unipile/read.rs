@@ -20,11 +20,7 @@ impl Unipile {
     ) -> Result<Option<R>, Error> {
         let mut cursor: Option<String> = None;
         for _ in 0..PAGES_MAX {
-            let mut query = query.to_vec();
-            if let Some(cursor) = &cursor {
-                query.push(("cursor", cursor));
-            }
-            let page: Page<T> = self.get(path, &query, bytes_max).await?;
+            let page: Page<T> = self.page(path, query, cursor.as_deref(), bytes_max).await?;
             if let Some(found) = page.items.into_iter().find_map(&mut look) {
                 return Ok(Some(found));
             }
@@ -39,6 +35,26 @@ impl Unipile {
     /// A LinkedIn profile as the account sees it. Costs the account one of its about 100 profile reads a day.
     pub(super) async fn profile(&self, account: &str, identifier: &str) -> Result<Profile, Error> {
         self.get(&["users", identifier], &[("account_id", account)], ANSWER_BYTES_MAX).await
+    }
+
+    /// The same, and its owner is told of the visit.
+    pub(super) async fn visit_profile(&self, account: &str, identifier: &str) -> Result<Profile, Error> {
+        self.get(&["users", identifier], &[("account_id", account), ("notify", "true")], ANSWER_BYTES_MAX).await
+    }
+
+    /// One page of a list.
+    pub(super) async fn page<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        cursor: Option<&str>,
+        bytes_max: usize,
+    ) -> Result<Page<T>, Error> {
+        let mut query = query.to_vec();
+        if let Some(cursor) = cursor {
+            query.push(("cursor", cursor));
+        }
+        self.get(path, &query, bytes_max).await
     }
 
     /// The account with this id.

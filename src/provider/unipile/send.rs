@@ -3,30 +3,26 @@
 //! In each action at most one request contacts somebody (two only where the first was refused for good: a chat that no
 //! longer exists). What fails before it is a refusal; what fails in it is sorted by `errors`.
 
-use std::time::Duration;
-
 use reqwest::multipart::Form;
 use serde_json::json;
 
-use super::SEND_HEADER;
 use super::client::Unipile;
 use super::errors::{Error, Meaning, refused};
-use super::recipient::html_body;
-use super::wire::{InvitationSent, Mail, MailSent, MessageSent, Profile};
+use super::wire::{InvitationSent, MessageSent, Profile};
+use crate::domain::limits;
 use crate::domain::send::{Action, FailureClass, Receipt};
 use crate::provider::{SendFailure, SendRequest};
 
-/// Longest note of an invitation, in characters (200 on free LinkedIn accounts: the provider refuses those itself).
-const NOTE_CHARS_MAX: usize = 300;
-
-/// Longest time for learning a sent mail's Message-ID.
-const MAIL_ID_WAIT: Duration = Duration::from_secs(5);
-
 impl Unipile {
     pub(super) async fn send_once(&self, request: &SendRequest) -> Result<Receipt, SendFailure> {
+        if let Some(failure) = too_long(request) {
+            return Err(failure);
+        }
         match request.action {
             Action::SendLinkedinCr => self.invite(request).await,
             Action::SendLinkedinMessage => self.linkedin_message(request).await,
+            Action::SendLinkedinInmail => self.inmail(request).await,
+            Action::VisitLinkedinProfile => self.visit(request).await,
             Action::SendWhatsapp => self.whatsapp_message(request).await,
             Action::SendEmail => self.send_mail(request).await,
             Action::Wait => Err(refused(
@@ -41,10 +37,6 @@ impl Unipile {
     async fn invite(&self, request: &SendRequest) -> Result<Receipt, SendFailure> {
         let account = request.provider_account_id.as_str();
         let note = request.body.as_deref().map(str::trim).filter(|n| !n.is_empty());
-        if note.is_some_and(|n| n.chars().count() > NOTE_CHARS_MAX) {
-            let message = format!("the note is longer than {NOTE_CHARS_MAX} characters, shorten it in the flow");
-            return Err(refused(FailureClass::Rejected, "note_too_long", message, Receipt::default()));
-        }
         let recipient = match &request.recipient.recipient_id {
             Some(id) => id.clone(),
             None => {
@@ -66,7 +58,10 @@ impl Unipile {
             body["message"] = note.into();
         }
         match self.post_json::<InvitationSent>(&["users", "invite"], &body).await {
-            Ok(sent) => Ok(Receipt { invitation_id: sent.invitation_id, ..learnt }),
+            Ok(sent) => {
+                let usage_percent = sent.usage.and_then(percent);
+                Ok(Receipt { invitation_id: sent.invitation_id, usage_percent, ..learnt })
+            }
             Err(e) if e.is_kind("already_invited_recently") => {
                 self.invited_before(account, &recipient, e, learnt).await
             }
@@ -106,6 +101,29 @@ impl Unipile {
         self.start_chat(request, recipient, text).await
     }
 
+    /// A message to somebody who need not be a connection. Always by person: an InMail has a conversation of its own.
+    async fn inmail(&self, request: &SendRequest) -> Result<Receipt, SendFailure> {
+        let text = text_of(request).ok_or_else(empty_text)?;
+        let recipient = match &request.recipient.recipient_id {
+            Some(id) => id.clone(),
+            None => self.resolve(request).await?.0,
+        };
+        self.start_chat(request, recipient, text).await
+    }
+
+    /// Looks at the profile so that its owner is told. Whatever goes wrong, it may be done again.
+    async fn visit(&self, request: &SendRequest) -> Result<Receipt, SendFailure> {
+        let account = request.provider_account_id.as_str();
+        let identifier = request.recipient.recipient_id.clone().or_else(|| request.recipient.linkedin_identifier());
+        let Some(identifier) = identifier else { return Err(no_profile()) };
+        match self.visit_profile(account, &identifier).await {
+            Ok(profile) if profile.is_self == Some(true) => Err(own_profile()),
+            Ok(profile) => Ok(Receipt { recipient_id: profile.provider_id, ..Receipt::default() }),
+            Err(e) if e.is_missing() => Err(self.failure(account, &e, Receipt::default()).await),
+            Err(e) => Err(e.of_read(Receipt::default())),
+        }
+    }
+
     async fn whatsapp_message(&self, request: &SendRequest) -> Result<Receipt, SendFailure> {
         let text = text_of(request).ok_or_else(empty_text)?;
         if let Some(receipt) = self.send_in_chat(request, text).await? {
@@ -135,10 +153,16 @@ impl Unipile {
         let account = request.provider_account_id.as_str();
         // Several people would be several fields of the same name. Options of one network are `linkedin[..]` fields; the
         // defaults are right for a message to a connection.
-        let form = Form::new()
+        let mut form = Form::new()
             .text("account_id", account.to_owned())
             .text("attendees_ids", recipient.clone())
             .text("text", text.to_owned());
+        if request.action == Action::SendLinkedinInmail {
+            form = form.text("linkedin[api]", "classic").text("linkedin[inmail]", "true");
+            if let Some(subject) = &request.subject {
+                form = form.text("subject", one_line(subject));
+            }
+        }
         let learnt = Receipt { recipient_id: Some(recipient), ..Receipt::default() };
         match self.post_form::<MessageSent>(&["chats"], form, None).await {
             Ok(sent) => Ok(Receipt { chat_id: sent.chat_id, message_id: sent.message_id, ..learnt }),
@@ -146,52 +170,11 @@ impl Unipile {
         }
     }
 
-    async fn send_mail(&self, request: &SendRequest) -> Result<Receipt, SendFailure> {
-        let account = request.provider_account_id.as_str();
-        let Some(to) = request.recipient.mail() else {
-            let message = "no usable mail address";
-            return Err(refused(FailureClass::RecipientPermanent, "no_email", message, Receipt::default()));
-        };
-        let body = text_of(request).ok_or_else(empty_text)?;
-        let send = request.send.to_string();
-        let mut form = Form::new().text("account_id", account.to_owned()).text("to", attendees(request, to));
-        if let Some(subject) = &request.subject {
-            // A line end in a subject would start another header.
-            form = form.text("subject", subject.split(['\r', '\n']).collect::<Vec<_>>().join(" ").trim().to_owned());
-        }
-        let form = form
-            .text("body", html_body(body))
-            .text("custom_headers", json!([{"name": SEND_HEADER, "value": send}]).to_string())
-            .text("tracking_options", json!({"opens": false, "links": false, "label": send}).to_string());
-        match self.post_form::<MailSent>(&["emails"], form, Some(&send)).await {
-            Ok(sent) => {
-                let mail = self.sent_mail(account, sent.provider_id.as_deref()).await;
-                Ok(Receipt {
-                    tracking_id: sent.tracking_id,
-                    message_id: sent.provider_id,
-                    rfc_message_id: mail.message_id.as_deref().and_then(super::mail::message_id),
-                    thread_id: mail.thread_id,
-                    ..Receipt::default()
-                })
-            }
-            Err(e) => Err(self.failure(account, &e, Receipt::default()).await),
-        }
-    }
-
-    /// The sent mail, for its Message-ID and thread, which answers are matched by. The mail has been sent whatever
-    /// happens here.
-    async fn sent_mail(&self, account: &str, id: Option<&str>) -> Mail {
-        let Some(id) = id else { return Mail::default() };
-        let wait = MAIL_ID_WAIT.min(self.timeout);
-        tokio::time::timeout(wait, self.mail(account, id)).await.ok().and_then(Result::ok).unwrap_or_default()
-    }
-
     /// Looks the person up: id with the provider, and profile.
     async fn resolve(&self, request: &SendRequest) -> Result<(String, Profile), SendFailure> {
         let account = request.provider_account_id.as_str();
         let Some(identifier) = request.recipient.linkedin_identifier() else {
-            let message = "no usable linkedin profile";
-            return Err(refused(FailureClass::RecipientPermanent, "no_linkedin", message, Receipt::default()));
+            return Err(no_profile());
         };
         let mut profile = match self.profile(account, &identifier).await {
             Ok(profile) => profile,
@@ -199,8 +182,7 @@ impl Unipile {
             Err(e) => return Err(e.of_read(Receipt::default())),
         };
         if profile.is_self == Some(true) {
-            let message = "the profile is the account's own";
-            return Err(refused(FailureClass::RecipientPermanent, "own_profile", message, Receipt::default()));
+            return Err(own_profile());
         }
         match profile.provider_id.take() {
             Some(id) => Ok((id, profile)),
@@ -210,7 +192,7 @@ impl Unipile {
 
     /// The failure of a call. "Not found" may be the person or the account; an account that is gone must not use up one
     /// prospect after the other, so it is looked up.
-    async fn failure(&self, account: &str, error: &Error, learnt: Receipt) -> SendFailure {
+    pub(super) async fn failure(&self, account: &str, error: &Error, learnt: Receipt) -> SendFailure {
         if !error.is_missing() || error.meaning() == Meaning::Unknown {
             return error.of_effect(learnt);
         }
@@ -226,19 +208,37 @@ impl Unipile {
 }
 
 /// The text to send, if there is one.
-fn text_of(request: &SendRequest) -> Option<&str> {
+pub(super) fn text_of(request: &SendRequest) -> Option<&str> {
     request.body.as_deref().filter(|text| !text.trim().is_empty())
 }
 
-fn empty_text() -> SendFailure {
+pub(super) fn empty_text() -> SendFailure {
     refused(FailureClass::Rejected, "empty_text", "the text is empty", Receipt::default())
 }
 
-/// The `to` field: JSON inside one form field.
-fn attendees(request: &SendRequest, address: &str) -> String {
-    let name = request.recipient.name.as_deref().map(str::trim).filter(|n| !n.is_empty());
-    match name {
-        Some(name) => json!([{"display_name": name, "identifier": address}]).to_string(),
-        None => json!([{"identifier": address}]).to_string(),
-    }
+/// What is too long for the provider. Whoever renders the texts has looked already; this is the last door.
+fn too_long(request: &SendRequest) -> Option<SendFailure> {
+    let why = limits::check(request.action, request.subject.as_deref(), request.body.as_deref()).err()?;
+    Some(refused(FailureClass::Rejected, "text_too_long", why, Receipt::default()))
+}
+
+fn no_profile() -> SendFailure {
+    let message = "no usable linkedin profile";
+    refused(FailureClass::RecipientPermanent, "no_linkedin", message, Receipt::default())
+}
+
+fn own_profile() -> SendFailure {
+    let message = "the profile is the account's own";
+    refused(FailureClass::RecipientPermanent, "own_profile", message, Receipt::default())
+}
+
+/// A subject on one line: a line end in it would start another header.
+pub(super) fn one_line(subject: &str) -> String {
+    subject.split(['\r', '\n']).collect::<Vec<_>>().join(" ").trim().to_owned()
+}
+
+/// A percentage that is one.
+fn percent(usage: f64) -> Option<u8> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 0 and 100")]
+    (0.0..=100.0).contains(&usage).then_some(usage as u8)
 }

@@ -4,17 +4,20 @@
 //! five times and then drop it). The content type is not looked at, because it is wrong by default. Deliveries carry no
 //! id and come at least once and in any order: [`Parsed::dedupe_key`] is what makes two of them the same fact.
 //!
-//! Called by `http` (which stores the body under that key before it answers) and by whatever replays stored bodies.
+//! Called by `http` (which stores the body under that key before it answers), by whatever replays stored bodies, and for the
+//! bodies that `lists` makes up for deliveries that were lost.
+
+use std::fmt;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::events;
 pub use super::mail::MailKind;
-use super::mail::{self, message_id};
-use super::manage::channel_of;
-use super::wire::{clean, instant, truth};
 use crate::domain::account::Channel;
+use crate::domain::id::SendId;
 use crate::domain::time::Timestamp;
+use crate::domain::trigger::Sighting;
 
 /// Longest key kept as it is, in bytes; longer ones are hashed.
 const KEY_BYTES_MAX: usize = 300;
@@ -56,16 +59,36 @@ pub enum Event {
         from_us: bool,
         /// Whether there are more than two people in the chat.
         is_group: bool,
-        /// The writer's id: LinkedIn `ACo…`; on WhatsApp a JID or a LID.
-        sender_id: Option<String>,
-        /// The writer's public identifier: on WhatsApp `<digits>@s.whatsapp.net`, also where the id is a LID.
-        sender_public: Option<String>,
-        /// The writer's phone number, `+` and digits.
-        sender_phone: Option<String>,
-        /// The writer's LID, `<digits>@lid`.
-        sender_lid: Option<String>,
+        /// The writer.
+        sender: Person,
+        /// The others in the chat, eight at most.
+        others: Vec<Person>,
+        /// What was written.
+        text: Option<Words>,
         /// When it was written.
         timestamp: Option<Timestamp>,
+    },
+    /// A message arrived or was read.
+    MessageSeen {
+        /// The account.
+        account: String,
+        /// The channel; `None` for networks we do not use.
+        channel: Option<Channel>,
+        /// The chat.
+        chat_id: Option<String>,
+        /// The message.
+        message_id: Option<String>,
+        /// Whether it is one of ours: then it was they who saw it. Taken for ours where that is not said.
+        from_us: bool,
+        /// Delivered or read.
+        how: Sighting,
+    },
+    /// A message was changed, taken back or reacted to. Nothing follows from it, it is kept.
+    MessageChanged {
+        /// The account.
+        account: String,
+        /// What happened to it: the provider's name of the event.
+        what: &'static str,
     },
     /// A mail in the mailbox.
     MailReceived {
@@ -86,6 +109,44 @@ pub enum Event {
         /// What it is.
         kind: MailKind,
     },
+    /// A mail that left the mailbox, sent by us, by another program, or by hand.
+    MailSent {
+        /// The account.
+        account: String,
+        /// The mail, at Unipile.
+        email_id: Option<String>,
+        /// The mail, at its provider.
+        provider_id: Option<String>,
+        /// Its Message-ID, with angle brackets.
+        message_id: Option<String>,
+        /// Its thread.
+        thread_id: Option<String>,
+        /// The tracking id that it was sent with.
+        tracking_id: Option<String>,
+        /// Whether it was sent through the API, by us or by another program.
+        through_api: bool,
+        /// The send it is, where it carries our header.
+        send: Option<SendId>,
+        /// To whom, lower case, twenty addresses at most.
+        to: Vec<String>,
+        /// Its subject.
+        subject: Option<Words>,
+        /// Its text, the plain one where there is one.
+        text: Option<Words>,
+        /// When it was sent.
+        timestamp: Option<Timestamp>,
+    },
+    /// A mail was opened, or a link in it followed.
+    MailTracked {
+        /// The account, where it is said.
+        account: Option<String>,
+        /// Opened or clicked.
+        how: Sighting,
+        /// The send, out of the label that we gave the mail.
+        send: Option<SendId>,
+        /// The tracking id that the mail was sent with.
+        tracking_id: Option<String>,
+    },
     /// An account changed its status.
     AccountStatus {
         /// The account.
@@ -105,14 +166,52 @@ pub enum Event {
     },
 }
 
+/// A person as a chat names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Person {
+    /// The id with the provider: LinkedIn `ACo…`; on WhatsApp a JID or a LID.
+    pub id: Option<String>,
+    /// The public identifier: on WhatsApp `<digits>@s.whatsapp.net`, also where the id is a LID.
+    pub public: Option<String>,
+    /// The phone number, `+` and digits.
+    pub phone: Option<String>,
+    /// The LID, `<digits>@lid`.
+    pub lid: Option<String>,
+}
+
+/// What somebody wrote, at most 20,000 characters of it. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Words(String);
+
+impl Words {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.chars().filter(|c| *c != '\0').take(20_000).collect())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} bytes]", self.0.len())
+    }
+}
+
 impl Event {
     /// The provider's id of the account it is about, where there is one.
     pub fn account(&self) -> Option<&str> {
         match self {
             Self::NewRelation { account, .. }
             | Self::MessageReceived { account, .. }
+            | Self::MessageSeen { account, .. }
+            | Self::MessageChanged { account, .. }
             | Self::MailReceived { account, .. }
+            | Self::MailSent { account, .. }
             | Self::AccountStatus { account, .. } => Some(account),
+            Self::MailTracked { account, .. } => account.as_deref(),
             Self::Unknown { .. } | Self::Unreadable { .. } => None,
         }
     }
@@ -122,7 +221,13 @@ impl Event {
         match self {
             Self::NewRelation { .. } => "new_relation",
             Self::MessageReceived { .. } => "message_received",
+            Self::MessageSeen { how: Sighting::Delivered, .. } => "message_delivered",
+            Self::MessageSeen { .. } => "message_read",
+            Self::MessageChanged { what, .. } => what,
             Self::MailReceived { .. } => "mail_received",
+            Self::MailSent { .. } => "mail_sent",
+            Self::MailTracked { how: Sighting::Opened, .. } => "mail_opened",
+            Self::MailTracked { .. } => "mail_link_clicked",
             Self::AccountStatus { .. } => "account_status",
             Self::Unknown { .. } => "unknown",
             Self::Unreadable { .. } => "unreadable",
@@ -138,119 +243,13 @@ pub fn parse(body: &[u8], received: Timestamp) -> Parsed {
         Ok(_) => return unreadable(body, "the body is json, but not an object"),
         Err(_) => return unreadable(body, "the body is not json"),
     };
-    let (event, key) = match json.get("AccountStatus") {
-        Some(status) => account_status(status, received),
-        None => match text(&json, "event").as_deref() {
-            Some("new_relation") => new_relation(&json),
-            Some("message_received") => message_received(&json),
-            Some("mail_received") => mail_received(&json),
-            Some(other) => (Event::Unknown { event: other.to_owned() }, None),
-            None => (Event::Unreadable { reason: "the body names no event".into() }, None),
-        },
-    };
+    let (event, key) = events::read(&json, received);
     let dedupe_key = match key {
         Some(key) if key.len() <= KEY_BYTES_MAX => key,
         Some(key) => hash(key.as_bytes()),
         None => hash(body),
     };
     Parsed { event, dedupe_key }
-}
-
-/// An event, and its key where the event names what happened.
-type Keyed = (Event, Option<String>);
-
-fn no_account() -> Keyed {
-    (Event::Unreadable { reason: "the body names no account".into() }, None)
-}
-
-fn account_status(status: &Value, received: Timestamp) -> Keyed {
-    let Some(account) = text(status, "account_id") else { return no_account() };
-    let message = text(status, "message").unwrap_or_default().to_uppercase();
-    let minute = received.as_micros().div_euclid(60_000_000);
-    let key = format!("account_status:{account}:{message}:{minute}");
-    (Event::AccountStatus { account, message }, Some(key))
-}
-
-fn new_relation(json: &Value) -> Keyed {
-    let Some(account) = text(json, "account_id") else { return no_account() };
-    let recipient_id = text(json, "user_provider_id");
-    let public_identifier = text(json, "user_public_identifier");
-    let key = recipient_id.as_ref().or(public_identifier.as_ref()).map(|id| format!("new_relation:{account}:{id}"));
-    let profile_url = text(json, "user_profile_url");
-    (Event::NewRelation { account, recipient_id, public_identifier, profile_url }, key)
-}
-
-fn message_received(json: &Value) -> Keyed {
-    let Some(account) = text(json, "account_id") else { return no_account() };
-    // Calls, group changes and the like: nobody wrote anything.
-    if flag(json, "is_event") == Some(true) {
-        return (Event::Unknown { event: "message_received (system)".into() }, None);
-    }
-    let none = Value::Null;
-    let sender = json.get("sender").unwrap_or(&none);
-    let info = json.get("account_info").unwrap_or(&none);
-    let specifics = sender.get("attendee_specifics").unwrap_or(&none);
-    let sender_id = text(sender, "attendee_provider_id");
-    let sender_public = text(sender, "attendee_public_identifier");
-    let sender_phone = phone(specifics);
-    let lid = [text(specifics, "lid"), sender_id.clone()];
-    let sender_lid = lid.into_iter().flatten().find(|id| id.ends_with("@lid"));
-    let from_us = flag(json, "is_sender").unwrap_or_else(|| {
-        let same = |a: Option<String>, b: &Option<String>| a.is_some() && a == *b;
-        same(text(info, "user_id"), &sender_id) || same(phone(info), &sender_phone)
-    });
-    let message_id = text(json, "message_id");
-    let key = message_id.as_ref().map(|id| format!("message_received:{id}"));
-    let event = Event::MessageReceived {
-        channel: text(json, "account_type").as_deref().and_then(channel_of),
-        chat_id: text(json, "chat_id"),
-        from_us,
-        is_group: flag(json, "is_group").unwrap_or(false),
-        timestamp: json.get("timestamp").and_then(instant),
-        account,
-        message_id,
-        sender_id,
-        sender_public,
-        sender_phone,
-        sender_lid,
-    };
-    (event, key)
-}
-
-fn mail_received(json: &Value) -> Keyed {
-    let Some(account) = text(json, "account_id") else { return no_account() };
-    let none = Value::Null;
-    let answered = json.get("in_reply_to").unwrap_or(&none);
-    let email_id = text(json, "email_id");
-    let key = email_id.as_ref().map(|id| format!("mail_received:{id}"));
-    let event = Event::MailReceived {
-        message_id: text(json, "message_id").as_deref().and_then(message_id),
-        thread_id: text(json, "thread_id"),
-        in_reply_to_message_id: text(answered, "message_id")
-            .or_else(|| clean(answered))
-            .as_deref()
-            .and_then(message_id),
-        in_reply_to_id: text(answered, "id"),
-        from: mail::from_address(json),
-        kind: mail::kind(json),
-        account,
-        email_id,
-    };
-    (event, key)
-}
-
-/// A phone number as `+` and digits; WhatsApp may say `hidden` instead.
-fn phone(of: &Value) -> Option<String> {
-    let digits: String = text(of, "phone_number")?.chars().filter(char::is_ascii_digit).collect();
-    (!digits.is_empty()).then(|| format!("+{digits}"))
-}
-
-fn text(json: &Value, name: &str) -> Option<String> {
-    json.get(name).and_then(clean)
-}
-
-fn flag(json: &Value, name: &str) -> Option<bool> {
-    json.get(name).and_then(truth)
 }
 
 fn unreadable(body: &[u8], reason: &str) -> Parsed {

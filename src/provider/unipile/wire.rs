@@ -67,6 +67,9 @@ impl Profile {
 pub(super) struct InvitationSent {
     #[serde(deserialize_with = "text")]
     pub(super) invitation_id: Option<String>,
+    /// Percent of the provider's limit: there when a new mark (50, 75, 90, 95) is passed.
+    #[serde(deserialize_with = "lenient")]
+    pub(super) usage: Option<f64>,
 }
 
 /// An item of `GET /users/invite/sent`.
@@ -79,6 +82,19 @@ pub(super) struct PendingInvitation {
     pub(super) invited_user_id: Option<String>,
     #[serde(deserialize_with = "text")]
     pub(super) invited_user_public_id: Option<String>,
+}
+
+/// An item of `GET /users/relations`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct UserRelation {
+    #[serde(deserialize_with = "text")]
+    pub(super) member_id: Option<String>,
+    #[serde(deserialize_with = "text")]
+    pub(super) public_identifier: Option<String>,
+    /// Milliseconds since 1970.
+    #[serde(deserialize_with = "time")]
+    pub(super) created_at: Option<Timestamp>,
 }
 
 /// `POST /chats` and `POST /chats/{id}/messages`.

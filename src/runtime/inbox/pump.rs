@@ -14,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::{Verdict, verdict};
 use crate::domain::id::InboxId;
+use crate::runtime::facts;
 use crate::runtime::shared::Shared;
 use crate::store;
 use crate::store::inbox::{self as rows, Inbox, InboxStatus, Mark};
@@ -130,6 +131,7 @@ impl Pump {
         let since = Instant::now();
         for row in read {
             if self.in_hand.insert(row.id) {
+                facts::count(&row);
                 self.ready.push_back(Fact { row, since, tries: 0 });
             }
         }

@@ -77,6 +77,12 @@ pub(super) fn linkedin_json(state: &LinkedinState) -> Option<Value> {
     }
     map.insert("message_count".to_owned(), state.message_count.into());
     map.insert("replied".to_owned(), state.replied.into());
+    // Not among the old orchestrator's keys: written where they say something, which keeps the many rows short.
+    for (key, seen) in [("delivered", state.delivered), ("read", state.read)] {
+        if seen {
+            map.insert(key.to_owned(), true.into());
+        }
+    }
     Some(Value::Object(map))
 }
 
@@ -91,6 +97,8 @@ pub(super) fn linkedin(value: Option<&Value>) -> Result<LinkedinState, String> {
         },
         last_message_at: o.time("last_message_at")?,
         message_count: o.count("message_count")?,
+        delivered: o.flag("delivered")?,
+        read: o.flag("read")?,
         replied: o.flag("replied")?,
     })
 }
@@ -102,6 +110,9 @@ pub(super) fn email_json(state: &EmailState) -> Option<Value> {
     let mut map = Map::new();
     map.insert("sent_count".to_owned(), state.sent_count.into());
     map.insert("opened".to_owned(), state.opened.into());
+    if state.clicked {
+        map.insert("clicked".to_owned(), true.into());
+    }
     map.insert("replied".to_owned(), state.replied.into());
     if let Some(at) = state.last_sent_at {
         map.insert("last_sent_at".to_owned(), time_json(at));
@@ -117,6 +128,7 @@ pub(super) fn email(value: Option<&Value>) -> Result<EmailState, String> {
     Ok(EmailState {
         sent_count: o.count("sent_count")?,
         opened: o.flag("opened")?,
+        clicked: o.flag("clicked")?,
         replied: o.flag("replied")?,
         last_sent_at: o.time("last_sent_at")?,
         bounce_status: match o.text("bounce_status")? {

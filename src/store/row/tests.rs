@@ -11,7 +11,7 @@ use crate::domain::execution::{BounceStatus, ConnectionStatus, EmailState, Linke
 use crate::domain::id::AccountId;
 use crate::domain::send::{FailureClass, SendOutcome};
 use crate::domain::suppression::Reason;
-use crate::domain::trigger::Trigger;
+use crate::domain::trigger::{Sighting, Trigger};
 
 /// Instants that Postgres and RFC 3339 both hold: 1970 to 2100.
 fn instant() -> impl Strategy<Value = Timestamp> {
@@ -39,18 +39,21 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn channels() -> impl Strategy<Value = (LinkedinState, EmailState, WhatsappState, ChannelAccounts)> {
-    let linkedin = (of(one(ConnectionStatus::ALL)), of(instant()), n(), any::<bool>()).prop_map(
-        |(connection_status, last_message_at, message_count, replied)| LinkedinState {
+    let linkedin = (of(one(ConnectionStatus::ALL)), of(instant()), n(), any::<[bool; 3]>()).prop_map(
+        |(connection_status, last_message_at, message_count, [replied, delivered, read])| LinkedinState {
             connection_status,
             last_message_at,
             message_count,
+            delivered,
+            read,
             replied,
         },
     );
-    let email = (n(), any::<bool>(), any::<bool>(), of(instant()), of(one(BounceStatus::ALL))).prop_map(
-        |(sent_count, opened, replied, last_sent_at, bounce_status)| EmailState {
+    let email = (n(), any::<[bool; 3]>(), of(instant()), of(one(BounceStatus::ALL))).prop_map(
+        |(sent_count, [opened, clicked, replied], last_sent_at, bounce_status)| EmailState {
             sent_count,
             opened,
+            clicked,
             replied,
             last_sent_at,
             bounce_status,
@@ -131,6 +134,8 @@ fn any_trigger() -> impl Strategy<Value = Trigger> {
         Just(Trigger::Resume),
         Just(Trigger::Skip),
         Just(Trigger::Stop),
+        (one(Channel::ALL), one(Sighting::ALL)).prop_map(|(channel, how)| Trigger::Seen { channel, how }),
+        one(Channel::ALL).prop_map(|channel| Trigger::HumanTookOver { channel }),
         one(Channel::ALL).prop_map(|channel| Trigger::Reply { channel }),
         one(BounceStatus::ALL).prop_map(|status| Trigger::Bounce { status }),
         any::<u32>().prop_map(|step| Trigger::Restart { step }),

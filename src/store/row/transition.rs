@@ -8,7 +8,7 @@ use crate::domain::account::Channel;
 use crate::domain::execution::BounceStatus;
 use crate::domain::send::{FailureClass, Receipt, SendOutcome};
 use crate::domain::suppression::Reason;
-use crate::domain::trigger::Trigger;
+use crate::domain::trigger::{Sighting, Trigger};
 use crate::store::clean;
 
 /// The `detail` of a transition: a trigger's arguments, `None` when it has none. Its name is [`Trigger::name`].
@@ -23,7 +23,9 @@ pub fn trigger_detail(trigger: &Trigger) -> Option<Value> {
         | Trigger::Resume
         | Trigger::Skip
         | Trigger::Stop => None,
-        Trigger::Reply { channel } => Some(json!({ "channel": channel.as_str() })),
+        Trigger::Reply { channel } | Trigger::Seen { channel, .. } | Trigger::HumanTookOver { channel } => {
+            Some(json!({ "channel": channel.as_str() }))
+        }
         Trigger::Bounce { status } => Some(json!({ "status": status.as_str() })),
         Trigger::Suppressed { reason } => Some(json!({ "reason": reason.as_str() })),
         Trigger::SendResolved { send, sent, by } => {
@@ -58,6 +60,7 @@ pub fn trigger_detail(trigger: &Trigger) -> Option<Value> {
 pub fn trigger(name: &str, detail: Option<&Value>) -> Result<Trigger, String> {
     let o = Object::new("detail", detail)?;
     let need = |key: &'static str| o.text(key)?.ok_or_else(|| o.wrong(key));
+    let channel = || Channel::parse(need("channel")?).ok_or_else(|| o.wrong("channel"));
     Ok(match name {
         "adopted" => Trigger::Adopted,
         "due" => Trigger::Due,
@@ -68,7 +71,12 @@ pub fn trigger(name: &str, detail: Option<&Value>) -> Result<Trigger, String> {
         "resume" => Trigger::Resume,
         "skip" => Trigger::Skip,
         "stop" => Trigger::Stop,
-        "reply" => Trigger::Reply { channel: Channel::parse(need("channel")?).ok_or_else(|| o.wrong("channel"))? },
+        "reply" => Trigger::Reply { channel: channel()? },
+        "message_delivered" => Trigger::Seen { channel: channel()?, how: Sighting::Delivered },
+        "message_read" => Trigger::Seen { channel: channel()?, how: Sighting::Read },
+        "mail_opened" => Trigger::Seen { channel: channel()?, how: Sighting::Opened },
+        "mail_clicked" => Trigger::Seen { channel: channel()?, how: Sighting::Clicked },
+        "human_took_over" => Trigger::HumanTookOver { channel: channel()? },
         "bounce" => Trigger::Bounce { status: BounceStatus::parse(need("status")?).ok_or_else(|| o.wrong("status"))? },
         "suppressed" => {
             Trigger::Suppressed { reason: Reason::parse(need("reason")?).ok_or_else(|| o.wrong("reason"))? }
@@ -102,7 +110,7 @@ pub fn trigger(name: &str, detail: Option<&Value>) -> Result<Trigger, String> {
     })
 }
 
-/// A receipt as column `receipt` holds it: only the ids that are known. `None` when none is.
+/// A receipt as column `receipt` holds it: only what is known. `None` when none is.
 pub fn receipt_json(receipt: &Receipt) -> Option<Value> {
     let ids = [
         ("recipient_id", &receipt.recipient_id),
@@ -113,7 +121,10 @@ pub fn receipt_json(receipt: &Receipt) -> Option<Value> {
         ("rfc_message_id", &receipt.rfc_message_id),
         ("thread_id", &receipt.thread_id),
     ];
-    let map: Map<String, Value> =
+    let mut map: Map<String, Value> =
         ids.iter().filter_map(|(k, v)| v.as_deref().map(|v| ((*k).to_owned(), clean(v).into()))).collect();
+    if let Some(percent) = receipt.usage_percent {
+        map.insert("usage_percent".to_owned(), percent.into());
+    }
     (!map.is_empty()).then_some(Value::Object(map))
 }

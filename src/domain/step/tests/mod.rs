@@ -12,7 +12,7 @@ use crate::domain::retry;
 use crate::domain::send::{Action, FailureClass, SendIntent, SendOutcome, SendStatus};
 use crate::domain::suppression::Reason;
 use crate::domain::time::Timestamp;
-use crate::domain::trigger::Trigger;
+use crate::domain::trigger::{Sighting, Trigger};
 
 mod adoption;
 mod example;
@@ -33,8 +33,9 @@ fn plain(id: &str, action: Action, delay: Duration) -> Step {
     Step {
         id: id.to_owned(),
         action,
-        subject: (action == Action::SendEmail).then(|| "Hello".to_owned()),
-        message: (action != Action::Wait).then(|| "Hello".to_owned()),
+        subject: matches!(action, Action::SendEmail | Action::SendLinkedinInmail).then(|| "Hello".to_owned()),
+        message: (!matches!(action, Action::Wait | Action::VisitLinkedinProfile)).then(|| "Hello".to_owned()),
+        in_thread: false,
         delay,
         wait_for: None,
         requires: Requires::default(),

@@ -105,6 +105,7 @@ fn facts() -> impl Strategy<Value = Trigger> {
         4 => Just(Trigger::ConnectionAccepted),
         2 => select(Channel::ALL).prop_map(|channel| Trigger::Reply { channel }),
         1 => select(BounceStatus::ALL).prop_map(|status| Trigger::Bounce { status }),
+        1 => (select(Channel::ALL), select(Sighting::ALL)).prop_map(|(channel, how)| Trigger::Seen { channel, how }),
     ]
 }
 
@@ -112,7 +113,13 @@ fn other_triggers() -> impl Strategy<Value = Trigger> {
     prop_oneof![
         8 => facts(),
         4 => select(vec![Trigger::Due, Trigger::CheckDue, Trigger::Adopted]),
-        4 => select(vec![Trigger::Pause, Trigger::Resume, Trigger::Resume]),
+        4 => select(vec![
+            Trigger::Pause,
+            Trigger::Resume,
+            Trigger::Resume,
+            Trigger::Resume,
+            Trigger::HumanTookOver { channel: Channel::Linkedin },
+        ]),
         2 => Just(Trigger::Skip),
         2 => (0..8_u32).prop_map(|step| Trigger::Restart { step }),
         1 => select(vec![

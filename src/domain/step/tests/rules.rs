@@ -430,3 +430,47 @@ fn quarantine_fails_it_with_the_input_that_crashed_it() {
     assert_eq!(run.execution.last_error.as_deref(), Some("check_due: index out of range"));
     assert_eq!(run.execution.error_count, 1);
 }
+
+#[test]
+fn somebody_who_writes_by_hand_stops_the_rest_until_it_is_resumed() {
+    let took_over = Trigger::HumanTookOver { channel: Channel::Linkedin };
+    let run = Stand::Waiting.run();
+    let before = run.execution.clone();
+    let run = run.on(took_over.clone());
+    assert_eq!((run.execution.status, run.execution.paused_status), (Status::Paused, Some(Status::WaitingTrigger)));
+    let why = run.execution.last_error.clone().unwrap();
+    assert!(why.contains("by hand (linkedin)"), "{why}");
+    assert_eq!(run.execution.error_count, before.error_count, "nothing went wrong");
+    assert_eq!(run.execution.wake_at(), None);
+    run.refuses(took_over, Rejected::Paused);
+    // What is learnt meanwhile is kept, and going on is where it was left.
+    let run = run.on(Trigger::ConnectionAccepted).on(Trigger::Resume);
+    assert_eq!((run.execution.status, run.execution.current_step), (Status::Pending, 2));
+}
+
+#[test]
+fn what_was_seen_is_recorded_once_and_moves_nothing() {
+    let seen = |channel, how| Trigger::Seen { channel, how };
+    let before = Stand::Waiting.run();
+    let run = before.clone().on(seen(Channel::Whatsapp, Sighting::Read)).on(seen(Channel::Email, Sighting::Clicked));
+    let e = &run.execution;
+    assert!(e.whatsapp.read && e.whatsapp.delivered, "what was read has arrived");
+    assert!(e.email.clicked && e.email.opened, "who clicks has opened");
+    run.refuses(seen(Channel::Whatsapp, Sighting::Delivered), Rejected::AlreadyKnown);
+    run.refuses(seen(Channel::Email, Sighting::Opened), Rejected::AlreadyKnown);
+    run.refuses(seen(Channel::Email, Sighting::Read), Rejected::AlreadyKnown);
+    let mut same = e.clone();
+    (same.whatsapp, same.email, same.version) =
+        (before.execution.whatsapp.clone(), before.execution.email.clone(), before.execution.version);
+    assert_eq!(same, before.execution, "nothing else changes");
+    assert!(!e.has_replied());
+}
+
+#[test]
+fn an_inmail_counts_as_a_message_and_a_visit_as_nothing() {
+    let run = Run::new(one_step(Action::SendLinkedinInmail)).on(Trigger::Due).sent();
+    assert_eq!((run.execution.linkedin.message_count, run.execution.status), (1, Status::Completed));
+    let run = Run::new(one_step(Action::VisitLinkedinProfile)).on(Trigger::Due).sent();
+    assert_eq!((run.execution.linkedin.message_count, run.execution.status), (0, Status::Completed));
+    assert_eq!(run.execution.last_executed_at, Some(START));
+}

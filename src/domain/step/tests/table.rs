@@ -101,8 +101,16 @@ fn following(trigger: &Trigger, open: SendId) -> Option<Trigger> {
         }),
         Trigger::Bounce { status } => Some(match status {
             BounceStatus::Hard => Trigger::Bounce { status: BounceStatus::Soft },
-            BounceStatus::Soft => Trigger::Unsubscribe,
+            BounceStatus::Soft => Trigger::Seen { channel: Channel::ALL[0], how: Sighting::ALL[0] },
         }),
+        Trigger::Seen { channel, how } => {
+            let all: Vec<_> = Channel::ALL.iter().flat_map(|c| Sighting::ALL.iter().map(|h| (*c, *h))).collect();
+            let at = all.iter().position(|seen| seen == &(*channel, *how)).unwrap();
+            Some(all.get(at + 1).map_or(Trigger::HumanTookOver { channel: Channel::Email }, |(channel, how)| {
+                Trigger::Seen { channel: *channel, how: *how }
+            }))
+        }
+        Trigger::HumanTookOver { .. } => Some(Trigger::Unsubscribe),
         Trigger::Unsubscribe => Some(Trigger::Suppressed { reason: Reason::Manual }),
         Trigger::Suppressed { .. } => Some(resolved(open, true)),
         Trigger::SendResolved { sent: true, .. } => Some(resolved(open, false)),
@@ -289,7 +297,27 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
                 SendOutcome::Unresolved { .. } => "completed(replied)@4 +row unknown parked",
             },
         },
-        Trigger::Pause => match stand {
+        // What no channel tells is refused; what is told changes nothing but what is known.
+        Trigger::Seen { channel, how } => match (channel, how, stand) {
+            (Channel::Email, Sighting::Delivered | Sighting::Read, Completed | CompletedEarly | Failed)
+            | (
+                Channel::Linkedin | Channel::Whatsapp,
+                Sighting::Opened | Sighting::Clicked,
+                Completed | CompletedEarly | Failed,
+            ) => "already_final",
+            (Channel::Email, Sighting::Delivered | Sighting::Read, _)
+            | (Channel::Linkedin | Channel::Whatsapp, Sighting::Opened | Sighting::Clicked, _) => "already_known",
+            (_, _, Pending | PendingLater) => "pending@2",
+            (_, _, Executing) => "executing@1",
+            (_, _, Waiting | WaitingCheck | WaitingDeadline) => "waiting_trigger@1",
+            (_, _, Completed) => "completed(finished)@4",
+            (_, _, CompletedEarly) => "completed(replied)@4",
+            (_, _, Failed) => "failed(bounced)@2",
+            (_, _, PausedPending) => "paused(pending)@2",
+            (_, _, PausedExecuting) => "paused(executing)@1",
+            (_, _, PausedWaiting) => "paused(waiting_trigger)@1",
+        },
+        Trigger::Pause | Trigger::HumanTookOver { .. } => match stand {
             Pending | PendingLater => "paused(pending)@2",
             Executing => "paused(executing)@1",
             Waiting | WaitingCheck | WaitingDeadline => "paused(waiting_trigger)@1",

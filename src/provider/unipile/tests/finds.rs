@@ -177,3 +177,20 @@ async fn absence_is_never_taken_from_a_read_that_did_not_succeed() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_inmail_is_found_by_its_text_in_a_chat_with_the_person_and_a_visit_leaves_no_trace() {
+    let (server, unipile) = Server::start(|call, _| match call {
+        "GET /api/v1/users/jane-doe" => (200, json!({"provider_id": "ACoJane"})),
+        "GET /api/v1/chat_attendees/ACoJane/chats" => list(json!([{"id": "chat-7", "type": 0}])),
+        "GET /api/v1/chats/chat-7/messages" => list(json!([{"id": "msg-7", "is_sender": 1, "message_type": "INMAIL",
+            "text": "Hi Jane, 2 < 3 & \"so\" on — ü", "timestamp": "2026-07-06T09:03:00.000Z"}])),
+        other => panic!("{other}"),
+    })
+    .await;
+    let receipt = found(unipile.find(&to_jane(Action::SendLinkedinInmail), SINCE).await).unwrap();
+    assert_eq!((receipt.chat_id.as_deref(), receipt.message_id.as_deref()), (Some("chat-7"), Some("msg-7")));
+    let calls = server.calls().len();
+    assert_eq!(found(unipile.find(&to_jane(Action::VisitLinkedinProfile), SINCE).await), None);
+    assert_eq!(server.calls().len(), calls, "and nothing is asked");
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::server::{Server, golden};
+use super::server::{Server, error, golden};
 use crate::domain::account::Channel;
 use crate::provider::Secret;
 
@@ -17,30 +17,82 @@ async fn missing_webhooks_are_created_with_the_secret_and_the_content_type() {
         _ => (201, json!({"object": "WebhookCreated", "webhook_id": "w1"})),
     })
     .await;
-    assert_eq!(unipile.ensure_webhooks(URL, &Secret::new("s3cret")).await.unwrap(), 4);
+    assert_eq!(unipile.ensure_webhooks(URL, &Secret::new("s3cret")).await.unwrap(), 5);
     golden("request_webhooks", &json!(server.seen()));
 }
 
-#[tokio::test]
-async fn webhooks_that_are_there_stay_and_those_with_an_old_secret_are_replaced() {
-    let hook = |id: &str, event: Option<&str>, secret: &str| {
-        json!({"id": id, "request_url": URL, "enabled": true, "events": event.map(|e| vec![e]),
-            "name": if event.is_some() { "x" } else { "campaignd account_status" },
-            "headers": [{"key": "unipile-auth", "value": secret}]})
-    };
-    let items = json!([
-        hook("w1", Some("new_relation"), "s3cret"),
-        hook("w2", Some("message_received"), "s3cret"),
-        hook("w3", Some("mail_received"), "old"),
-        hook("w4", None, "s3cret"),
-    ]);
+/// A registered webhook.
+fn hook(id: &str, name: &str, events: &[&str], secret: &str) -> Value {
+    json!({"id": id, "request_url": URL, "enabled": true, "events": events, "name": name,
+        "headers": [{"key": "unipile-auth", "value": secret}]})
+}
+
+/// All that is wanted, under names of an operator's own.
+fn complete() -> Vec<Value> {
+    let chats = [
+        "message_received",
+        "message_read",
+        "message_reaction",
+        "message_edited",
+        "message_deleted",
+        "message_delivered",
+    ];
+    vec![
+        hook("w1", "x", &["new_relation"], "s3cret"),
+        hook("w2", "x", &chats, "s3cret"),
+        hook("w3", "x", &["mail_received", "mail_sent", "mail_moved"], "s3cret"),
+        hook("w4", "x", &["mail_opened", "mail_link_clicked"], "s3cret"),
+        hook("w5", "campaignd account_status", &[], "s3cret"),
+    ]
+}
+
+async fn registered(items: Vec<Value>) -> (Server, Result<usize, crate::provider::unipile::Error>) {
+    let items = json!(items);
     let (server, unipile) = Server::start(move |call, _| match call {
         "GET /api/v1/webhooks" => (200, json!({"items": items, "cursor": null})),
         _ => (200, json!({})),
     })
     .await;
-    assert_eq!(unipile.ensure_webhooks(URL, &Secret::new("s3cret")).await.unwrap(), 1);
+    let made = unipile.ensure_webhooks(URL, &Secret::new("s3cret")).await;
+    (server, made)
+}
+
+#[tokio::test]
+async fn webhooks_that_are_there_stay_and_those_with_an_old_secret_are_replaced() {
+    let (server, made) = registered(complete()).await;
+    assert_eq!((made.unwrap(), server.calls().len()), (0, 1));
+    let mut items = complete();
+    items[2] = hook("w3", "x", &["mail_received", "mail_sent"], "old");
+    let (server, made) = registered(items).await;
+    assert_eq!(made.unwrap(), 1);
     assert_eq!(server.calls(), ["GET /api/v1/webhooks", "POST /api/v1/webhooks", "DELETE /api/v1/webhooks/w3"]);
+}
+
+#[tokio::test]
+async fn a_webhook_of_ours_that_delivers_less_is_replaced_and_an_operators_own_stays() {
+    for (name, deleted) in [("campaignd messaging", true), ("mine", false)] {
+        let mut items = complete();
+        items[1] = hook("w2", name, &["message_received"], "s3cret");
+        let (server, made) = registered(items).await;
+        assert_eq!(made.unwrap(), 1);
+        assert_eq!(server.calls().contains(&"DELETE /api/v1/webhooks/w2".to_owned()), deleted, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_that_does_not_know_an_event_delivers_the_others() {
+    let (server, unipile) = Server::start(|call, request| match call {
+        "GET /api/v1/webhooks" => (200, json!({"items": [], "cursor": null})),
+        _ if request["json"]["events"].as_array().is_some_and(|e| e.contains(&json!("message_delivered"))) => {
+            error(400, "invalid_parameters")
+        }
+        _ => (201, json!({"object": "WebhookCreated", "webhook_id": "w1"})),
+    })
+    .await;
+    assert_eq!(unipile.ensure_webhooks(URL, &Secret::new("s3cret")).await.unwrap(), 5);
+    let seen = server.seen();
+    let created = seen.iter().filter(|r| r["json"]["source"] == "messaging").collect::<Vec<_>>();
+    assert_eq!((created.len(), &created[1]["json"]["events"]), (2, &json!(["message_received"])));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod classes;
 mod finds;
+mod lists;
 mod manages;
 mod sends;
 mod server;

@@ -40,7 +40,15 @@ async fn an_invitation_resolves_the_person_and_goes_out_as_documented() {
     })
     .await;
     let receipt = unipile.send(&to_jane(Action::SendLinkedinCr)).await.unwrap();
-    assert_eq!(receipt, Receipt { recipient_id: jane(), invitation_id: Some("7449".into()), ..Receipt::default() });
+    assert_eq!(
+        receipt,
+        Receipt {
+            recipient_id: jane(),
+            invitation_id: Some("7449".into()),
+            usage_percent: Some(75),
+            ..Receipt::default()
+        }
+    );
     golden("request_invite", &json!(server.seen()));
 }
 
@@ -105,6 +113,10 @@ async fn what_cannot_be_sent_is_refused_without_a_request() {
     let (server, unipile) = Server::start(|call, _| panic!("{call}")).await;
     let mut note = to_jane(Action::SendLinkedinCr);
     note.body = Some("ü".repeat(301));
+    let mut inmail = to_jane(Action::SendLinkedinInmail);
+    inmail.subject = Some("s".repeat(201));
+    let mut visit = to_jane(Action::VisitLinkedinProfile);
+    visit.recipient.linkedin = None;
     let mut no_profile = to_jane(Action::SendLinkedinCr);
     no_profile.recipient.linkedin = Some("https://www.linkedin.com/company/acme".into());
     let mut no_mail = to_jane(Action::SendEmail);
@@ -114,7 +126,9 @@ async fn what_cannot_be_sent_is_refused_without_a_request() {
     let mut no_text = to_jane(Action::SendLinkedinMessage);
     no_text.body = None;
     for (request, expected) in [
-        (note, (Rejected, "note_too_long")),
+        (note, (Rejected, "text_too_long")),
+        (inmail, (Rejected, "text_too_long")),
+        (visit, (RecipientPermanent, "no_linkedin")),
         (no_profile, (RecipientPermanent, "no_linkedin")),
         (no_mail, (RecipientPermanent, "no_email")),
         (no_phone, (RecipientPermanent, "no_phone")),
@@ -247,4 +261,131 @@ async fn what_was_never_written_is_refused_and_what_may_have_been_is_unknown() {
         assert_eq!(learnt.recipient_id, jane());
         assert!(!message.contains("127.0.0.1"), "the address may name people: {message}");
     }
+}
+
+#[tokio::test]
+async fn an_inmail_goes_by_person_with_its_subject_and_bracketed_options() {
+    let (server, unipile) = Server::start(|call, _| match call {
+        PROFILE => (200, profile()),
+        START_CHAT => (201, json!({"object": "ChatStarted", "chat_id": "chat-7", "message_id": "msg-7"})),
+        other => panic!("{other}"),
+    })
+    .await;
+    let mut request = to_jane(Action::SendLinkedinInmail);
+    // A known chat is not used: an InMail has a conversation of its own.
+    request.recipient.chat_id = Some("chat-1".into());
+    request.subject = Some("A\r\nquestion".into());
+    let receipt = unipile.send(&request).await.unwrap();
+    assert_eq!((receipt.chat_id.as_deref(), receipt.message_id.as_deref()), (Some("chat-7"), Some("msg-7")));
+    golden("request_inmail", &json!(server.seen()));
+}
+
+#[tokio::test]
+async fn an_inmail_without_credits_fails_its_step_and_not_the_account() {
+    for (status, kind) in [
+        (422, "insufficient_credits"),
+        (422, "not_allowed_inmail"),
+        (403, "subscription_required"),
+        (403, "feature_not_subscribed"),
+    ] {
+        let (_, unipile) = Server::start(move |_, _| error(status, kind)).await;
+        let mut request = to_jane(Action::SendLinkedinInmail);
+        request.recipient.recipient_id = jane();
+        assert_eq!(class_of(&unipile.send(&request).await.unwrap_err()).0, FailureClass::Rejected, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_visit_is_a_profile_read_that_its_owner_is_told_of() {
+    let (server, unipile) = Server::start(|_, _| (200, profile())).await;
+    let receipt = unipile.send(&to_jane(Action::VisitLinkedinProfile)).await.unwrap();
+    assert_eq!(receipt, Receipt { recipient_id: jane(), ..Receipt::default() });
+    golden("request_visit", &json!(server.seen()));
+}
+
+#[tokio::test]
+async fn a_visit_whose_answer_is_lost_may_be_made_again() {
+    let wait = Duration::from_secs(30);
+    for answer in
+        [&b""[..], b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"]
+    {
+        let outcome = client(&raw(Some(answer)).await, wait).send(&to_jane(Action::VisitLinkedinProfile)).await;
+        assert_eq!(class_of(&outcome.unwrap_err()).0, FailureClass::RetryLater);
+    }
+    let (_, unipile) = Server::start(|_, _| error(422, "limit_exceeded")).await;
+    let failure = unipile.send(&to_jane(Action::VisitLinkedinProfile)).await.unwrap_err();
+    assert_eq!(class_of(&failure).0, FailureClass::AccountQuota, "what the provider refuses is no different");
+}
+
+#[tokio::test]
+async fn a_follow_up_answers_the_mail_before_it_and_offers_to_unsubscribe() {
+    let (server, unipile) = Server::start(|call, _| match call {
+        MAIL => (201, json!({"object": "EmailSent", "tracking_id": "JRek", "provider_id": null})),
+        other => panic!("{other}"),
+    })
+    .await;
+    unipile.send(&follow_up()).await.unwrap();
+    golden("request_email_in_thread", &json!(server.seen()));
+}
+
+#[tokio::test]
+async fn a_tenant_that_refuses_the_standard_header_gets_the_documented_one_and_is_not_asked_again() {
+    let (server, unipile) = Server::start(|_, request| {
+        let headers = part(request, "custom_headers").unwrap();
+        if headers.contains("List-Unsubscribe") {
+            error(422, "invalid_headers")
+        } else {
+            (201, json!({"tracking_id": "t"}))
+        }
+    })
+    .await;
+    unipile.send(&follow_up()).await.unwrap();
+    unipile.send(&follow_up()).await.unwrap();
+    let seen = server.seen();
+    let keys: Vec<_> = seen.iter().map(|r| r["headers"]["idempotency-key"].as_str().unwrap()).collect();
+    let send = follow_up().send.to_string();
+    assert_eq!(
+        keys,
+        [send.clone(), format!("{send}-h"), format!("{send}-h")],
+        "a form of its own has a key of its own"
+    );
+    golden("request_email_documented_header", &seen[1]);
+}
+
+#[tokio::test]
+async fn a_mail_whose_parent_is_gone_is_sent_beside_the_thread() {
+    let (server, unipile) = Server::start(|_, request| match part(request, "reply_to") {
+        Some(_) => error(422, "parent_mail_not_found"),
+        None => (201, json!({"tracking_id": "t"})),
+    })
+    .await;
+    unipile.send(&follow_up()).await.unwrap();
+    assert_eq!(server.calls(), [MAIL, MAIL]);
+    assert_eq!(part(&server.seen()[1], "subject").as_deref(), Some("Re: A question"));
+}
+
+#[tokio::test]
+async fn a_refusal_that_stays_is_reported_and_not_tried_for_ever() {
+    for kind in ["invalid_headers", "parent_mail_not_found"] {
+        let (server, unipile) = Server::start(move |_, _| error(422, kind)).await;
+        assert_eq!(class_of(&unipile.send(&follow_up()).await.unwrap_err()).0, FailureClass::Rejected);
+        assert_eq!(server.calls().len(), 2, "{kind}");
+    }
+    let (server, unipile) = Server::start(|_, _| error(422, "invalid_headers")).await;
+    assert!(unipile.send(&to_jane(Action::SendEmail)).await.is_err());
+    assert_eq!(server.calls(), [MAIL], "without an unsubscribe header there is nothing to spell otherwise");
+}
+
+/// The value of a form field.
+fn part(request: &Value, name: &str) -> Option<String> {
+    let parts = request["parts"].as_array()?;
+    parts.iter().find(|p| p[0] == name).map(|p| p[1].as_str().unwrap().to_owned())
+}
+
+fn follow_up() -> crate::provider::SendRequest {
+    let mut request = to_jane(Action::SendEmail);
+    request.subject = Some("Re: A question".into());
+    request.reply_to = Some("prov/1".into());
+    request.unsubscribe_url = Some("https://us.test/u/abc?x=1".into());
+    request
 }

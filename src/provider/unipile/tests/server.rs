@@ -148,6 +148,7 @@ pub(super) fn to_jane(action: Action) -> SendRequest {
         },
         subject: Some("A question".into()),
         body: Some("Hi Jane,\n\n2 < 3 & \"so\" on — ü".into()),
+        reply_to: None,
         unsubscribe_url: None,
     }
 }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::domain::account::Channel;
 use crate::domain::time::Timestamp;
-use crate::provider::unipile::webhook::{Event, MailKind, Parsed, parse};
+use crate::domain::trigger::Sighting;
+use crate::provider::unipile::webhook::{Event, MailKind, Parsed, Person, Words, parse};
 
 const RECEIVED: Timestamp = Timestamp::from_micros(1_783_328_580_000_000);
 
@@ -19,7 +20,16 @@ const RECORDED: &[&str] = &[
     "mail_delayed",
     "mail_out_of_office",
     "mail_sent",
+    "mail_by_hand",
+    "mail_opened",
+    "mail_link_clicked",
+    "message_read",
+    "message_delivered",
+    "message_reaction",
+    "message_edited",
+    "message_deleted",
     "account_status",
+    "account_restored",
     "unknown",
 ];
 
@@ -63,25 +73,31 @@ fn a_new_relation_names_the_person() {
     );
 }
 
+fn linkedin_person(id: &str) -> Person {
+    Person { id: some(id), ..Person::default() }
+}
+
 #[test]
 fn a_linkedin_message_is_theirs_or_ours() {
-    let message = |id: &str, from_us, sender: &str, micros| Event::MessageReceived {
+    let message = |id: &str, from_us, sender: &str, others: Vec<Person>, text: &str, micros| Event::MessageReceived {
         account: "fFl2acc".into(),
         channel: Some(Channel::Linkedin),
         chat_id: some("chat-1"),
         message_id: some(id),
         from_us,
         is_group: false,
-        sender_id: some(sender),
-        sender_public: None,
-        sender_phone: None,
-        sender_lid: None,
+        sender: linkedin_person(sender),
+        others,
+        text: Some(Words::new(text)),
         timestamp: Some(Timestamp::from_micros(micros)),
     };
     let at = 1_783_331_007_002_000;
-    check("message_linkedin", "message_received:msg-1", message("msg-1", false, "ACoAAAjane", at));
+    let theirs = message("msg-1", false, "ACoAAAjane", Vec::new(), "Sounds good", at);
+    check("message_linkedin", "message_received:msg-1", theirs);
     // Without is_sender, as the documentation has it.
-    check("message_own", "message_received:msg-2", message("msg-2", true, "ACoAAAown", 1_783_328_400_000_000));
+    let jane = vec![linkedin_person("ACoAAAjane")];
+    let ours = message("msg-2", true, "ACoAAAown", jane, "Hi Jane", 1_783_328_400_000_000);
+    check("message_own", "message_received:msg-2", ours);
 }
 
 #[test]
@@ -96,13 +112,100 @@ fn a_whatsapp_message_names_the_writer_by_lid_jid_and_number() {
             message_id: some("msg-9"),
             from_us: false,
             is_group: false,
-            sender_id: some("140111@lid"),
-            sender_public: some("33612345678@s.whatsapp.net"),
-            sender_phone: some("+33612345678"),
-            sender_lid: some("140111@lid"),
+            sender: Person {
+                id: some("140111@lid"),
+                public: some("33612345678@s.whatsapp.net"),
+                phone: some("+33612345678"),
+                lid: some("140111@lid"),
+            },
+            others: Vec::new(),
+            text: Some(Words::new("Oui")),
             timestamp: Some(Timestamp::from_micros(1_779_098_400_000_000)),
         },
     );
+}
+
+#[test]
+fn what_was_written_is_not_shown() {
+    let shown = format!("{:?}", parse(&recorded("message_own"), RECEIVED));
+    assert!(shown.contains("[7 bytes]") && !shown.contains("Hi Jane"), "{shown}");
+}
+
+#[test]
+fn a_message_of_ours_that_was_seen_names_itself_and_how() {
+    let seen = |account: &str, channel, chat: &str, id: &str, how| Event::MessageSeen {
+        account: account.into(),
+        channel: Some(channel),
+        chat_id: some(chat),
+        message_id: some(id),
+        from_us: true,
+        how,
+    };
+    let read = seen("fFl2acc", Channel::Linkedin, "chat-1", "msg-2", Sighting::Read);
+    check("message_read", "message_read:msg-2", read);
+    // Without is_sender: what is delivered is ours.
+    let delivered = seen("wa-acc", Channel::Whatsapp, "chat-9", "msg-8", Sighting::Delivered);
+    check("message_delivered", "message_delivered:msg-8", delivered);
+}
+
+#[test]
+fn changes_of_a_message_are_kept_each_under_its_bytes() {
+    let mut keys = Vec::new();
+    for what in ["message_reaction", "message_edited", "message_deleted"] {
+        let Parsed { event, dedupe_key } = parse(&recorded(what), RECEIVED);
+        assert_eq!(event, Event::MessageChanged { account: "fFl2acc".into(), what });
+        assert_eq!(event.name(), what);
+        assert!(dedupe_key.starts_with("sha256:"));
+        keys.push(dedupe_key);
+    }
+    keys.dedup();
+    assert_eq!(keys.len(), 3);
+}
+
+#[test]
+fn a_mail_that_left_the_mailbox_tells_whom_it_went_to_and_who_sent_it() {
+    check(
+        "mail_by_hand",
+        "mail_sent:hand-1",
+        Event::MailSent {
+            account: "mail-acc".into(),
+            email_id: some("hand-1"),
+            provider_id: some("prov-77"),
+            message_id: some("<hand-1@us.test>"),
+            thread_id: some("thread-1"),
+            tracking_id: None,
+            through_api: false,
+            send: None,
+            to: vec!["jane@acme.test".into()],
+            subject: Some(Words::new("Re: A question")),
+            text: Some(Words::new("Shall we talk?")),
+            timestamp: Some(Timestamp::from_micros(1_783_332_000_000_000)),
+        },
+    );
+    // Ours, and told as if it had been received.
+    let parsed = parse(&recorded("mail_sent"), RECEIVED);
+    assert_eq!(parsed.dedupe_key, "mail_sent:own-1");
+    assert!(matches!(parsed.event, Event::MailSent { through_api: true, .. }));
+    let header = json!({"event": "mail_sent", "account_id": "a", "email_id": "e", "role": "sent",
+        "headers": [{"name": "x-campaignd-send", "value": "01900000-0000-7000-8000-000000000042"}]});
+    let Event::MailSent { send, .. } = parse(header.to_string().as_bytes(), RECEIVED).event else { panic!() };
+    assert_eq!(send.unwrap().to_string(), "01900000-0000-7000-8000-000000000042");
+    let draft = json!({"event": "mail_sent", "account_id": "a", "email_id": "e", "role": "drafts"});
+    let event = parse(draft.to_string().as_bytes(), RECEIVED).event;
+    assert!(matches!(event, Event::MailReceived { kind: MailKind::Ours, .. }));
+}
+
+#[test]
+fn an_opened_mail_names_its_send_by_the_label_and_else_its_tracking_id() {
+    let tracked = |how, send: Option<&str>| Event::MailTracked {
+        account: some("mail-acc"),
+        how,
+        send: send.map(|id| id.parse().unwrap()),
+        tracking_id: some("JRekFgKASkenrTYuB-Myog"),
+    };
+    let opened = tracked(Sighting::Opened, Some("01900000-0000-7000-8000-000000000042"));
+    check("mail_opened", "mail_opened:s-5DTo49QZ-uGZFij4qQcA", opened);
+    check("mail_link_clicked", "mail_link_clicked:t-5DTo49QZ-uGZFij4qQcA", tracked(Sighting::Clicked, None));
 }
 
 #[test]
@@ -130,7 +233,6 @@ fn bounces_automatic_answers_and_our_own_mail_are_not_replies() {
         ("mail_bounce", bounce("gone@acme.test", true)),
         ("mail_delayed", bounce("slow@acme.test", false)),
         ("mail_out_of_office", MailKind::AutoReply),
-        ("mail_sent", MailKind::Ours),
     ] {
         let Event::MailReceived { kind: read, .. } = parse(&recorded(name), RECEIVED).event else { panic!("{name}") };
         assert_eq!(read, kind, "{name}");
@@ -172,6 +274,8 @@ fn what_a_mail_is_shows_in_sender_subject_and_body() {
 fn a_status_change_is_one_fact_within_a_minute() {
     let event = Event::AccountStatus { account: "fFl2acc".into(), message: "CREDENTIALS".into() };
     check("account_status", "account_status:fFl2acc:CREDENTIALS:29722143", event);
+    let event = Event::AccountStatus { account: "fFl2acc".into(), message: "RECONNECTED".into() };
+    check("account_restored", "account_status:fFl2acc:RECONNECTED:29722143", event);
     let later = RECEIVED + std::time::Duration::from_secs(60);
     assert_ne!(
         parse(&recorded("account_status"), later).dedupe_key,
@@ -182,7 +286,7 @@ fn a_status_change_is_one_fact_within_a_minute() {
 #[test]
 fn what_we_do_not_know_is_kept_under_the_hash_of_its_bytes() {
     let unknown = parse(&recorded("unknown"), RECEIVED);
-    assert_eq!(unknown.event, Event::Unknown { event: "message_reaction".into() });
+    assert_eq!(unknown.event, Event::Unknown { event: "mail_moved".into() });
     assert!(unknown.dedupe_key.starts_with("sha256:"), "{}", unknown.dedupe_key);
     for body in
         [&b""[..], b"a=b", b"\xff\xfe", b"[]", b"1", b"{}", br#"{"event":"new_relation"}"#, br#"{"AccountStatus":1}"#]
@@ -250,6 +354,9 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just("message_received".to_owned()),
         Just("mail_received".to_owned()),
         Just("new_relation".to_owned()),
+        Just("mail_sent".to_owned()),
+        Just("message_read".to_owned()),
+        Just("mail_opened".to_owned()),
         Just("mailer-daemon@x.test".to_owned()),
         Just("Status: 5.é\u{0}.1\nFinal-Recipient: a@b.c".to_owned()),
     ];
@@ -285,5 +392,19 @@ proptest! {
     #[test]
     fn any_json_is_read_without_a_panic(body in any_json(), received in any::<i64>()) {
         storable(&parse(body.to_string().as_bytes(), Timestamp::from_micros(received)));
+    }
+}
+
+#[test]
+fn a_body_that_is_delivered_again_in_another_spelling_is_the_same_fact() {
+    // Those without an id of their own go by their bytes.
+    let by_bytes = ["message_reaction", "message_edited", "message_deleted", "unknown"];
+    for name in RECORDED.iter().filter(|name| !by_bytes.contains(name)) {
+        let body: Value = serde_json::from_slice(&recorded(name)).unwrap();
+        let first = parse(&recorded(name), RECEIVED);
+        for again in [body.to_string(), serde_json::to_string_pretty(&body).unwrap(), format!("  {body}\n")] {
+            assert_eq!(parse(again.as_bytes(), RECEIVED), first, "{name}");
+        }
+        assert!(!first.dedupe_key.starts_with("sha256:"), "{name}");
     }
 }

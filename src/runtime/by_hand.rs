@@ -1,0 +1,138 @@
+//! What the owner of an account wrote: the echo of a send of ours, the note that begins a chat when an invitation is accepted,
+//! or a person at the keyboard. That pauses everything that is under way for whom they wrote to.
+//!
+//! By the provider's id where the send's outcome told it; else by the text, over everything that was said to the person.
+//! While a send to them has no outcome, nothing is decided.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::facts::{self, by_chat, by_identity};
+use super::inbox::{Verdict, deliver_to};
+use super::shared::Shared;
+use crate::domain::account::{Account, Channel};
+use crate::domain::echo::{self, Own, Ruling};
+use crate::domain::id::ExecutionId;
+use crate::domain::time::Timestamp;
+use crate::domain::trigger::Trigger;
+use crate::provider::unipile::webhook::{Event, Person, Words};
+use crate::store::identity::{self, IdentityKind};
+use crate::store::inbox::Inbox;
+use crate::store::{self, send};
+
+/// Older than that when it arrives, it is a mailbox being read in, and nobody is taking over.
+const STALE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// The outcome of our own messages.
+const ECHO: &str = "the echo of a send of ours";
+
+/// A message that the account's owner wrote in a chat.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) channel: Channel,
+    pub(super) chat_id: Option<String>,
+    pub(super) message_id: Option<String>,
+    pub(super) others: Vec<Person>,
+    pub(super) text: Option<Words>,
+    pub(super) timestamp: Option<Timestamp>,
+}
+
+/// Judges a message in a chat.
+pub(super) async fn message(
+    shared: &Arc<Shared>,
+    account: &Account,
+    row: &Inbox,
+    written: Written,
+) -> Result<Verdict, store::Error> {
+    let keys = written.message_id.clone().map(|id| (IdentityKind::Message, id)).into_iter().collect();
+    if !by_identity(shared, account, keys).await?.is_empty() {
+        return Ok(Verdict::ignored(ECHO));
+    }
+    let person = written.others.first().cloned().unwrap_or_default();
+    let found = by_chat(shared, account, written.channel, written.chat_id.as_deref(), &person).await?;
+    if found.executions.is_empty() {
+        return Ok(Verdict::Nobody);
+    }
+    facts::learn(shared, account, &found, written.chat_id.as_deref(), &person).await?;
+    let own = Own { channel: written.channel, subject: None, text: written.text.as_ref().map(Words::as_str) };
+    rule(shared, account, row, own, written.timestamp, &found.executions).await
+}
+
+/// Judges a mail that left the mailbox.
+pub(super) async fn mail(
+    shared: &Arc<Shared>,
+    account: &Account,
+    row: &Inbox,
+    event: Event,
+) -> Result<Verdict, store::Error> {
+    let Event::MailSent {
+        email_id,
+        provider_id,
+        message_id,
+        thread_id,
+        tracking_id,
+        through_api,
+        send,
+        to,
+        subject,
+        text,
+        timestamp,
+        ..
+    } = event
+    else {
+        return Ok(Verdict::ignored("not a mail that was sent"));
+    };
+    // By us, or by another program through the same provider: nobody typed it.
+    if through_api || send.is_some() {
+        return Ok(Verdict::ignored("a mail sent by a program"));
+    }
+    let keys = [email_id, provider_id].into_iter().flatten().map(|id| (IdentityKind::Message, id));
+    let keys = keys
+        .chain(message_id.map(|id| (IdentityKind::RfcMessage, id)))
+        .chain(tracking_id.map(|id| (IdentityKind::Tracking, id)));
+    if !by_identity(shared, account, keys.collect()).await?.is_empty() {
+        return Ok(Verdict::ignored(ECHO));
+    }
+    let keys = thread_id.map(|id| (IdentityKind::Thread, id)).into_iter().collect();
+    let mut found = by_identity(shared, account, keys).await?;
+    for address in to {
+        for execution in identity::by_address(&shared.pool, account.workspace, Channel::Email, &address).await? {
+            if !found.contains(&execution) {
+                found.push(execution);
+            }
+        }
+    }
+    if found.is_empty() {
+        return Ok(Verdict::Nobody);
+    }
+    let own = Own {
+        channel: Channel::Email,
+        subject: subject.as_ref().map(Words::as_str),
+        text: text.as_ref().map(Words::as_str),
+    };
+    rule(shared, account, row, own, timestamp, &found).await
+}
+
+async fn rule(
+    shared: &Arc<Shared>,
+    account: &Account,
+    row: &Inbox,
+    own: Own<'_>,
+    at: Option<Timestamp>,
+    found: &[ExecutionId],
+) -> Result<Verdict, store::Error> {
+    // Before what was said: a send that ends in between is then seen in one of the two.
+    let in_hand = send::in_hand(&shared.pool, account.workspace, account.id).await?;
+    let said = send::said(&shared.pool, found).await?;
+    match echo::judge(own, &said) {
+        Ruling::Ours => Ok(Verdict::ignored(ECHO)),
+        Ruling::NoteAccepted(executions) => deliver_to(shared, &executions, &Trigger::ConnectionAccepted).await,
+        Ruling::Wait => Ok(Verdict::Later),
+        // To the same person in another campaign, for all we know: its outcome will tell the message's id.
+        Ruling::ByHand if in_hand.is_some_and(|send| echo::resembles(own, &send)) => Ok(Verdict::Later),
+        Ruling::ByHand if at.is_some_and(|at| row.received_at.since(at) > STALE) => {
+            Ok(Verdict::ignored("written by hand, long ago"))
+        }
+        Ruling::ByHand => deliver_to(shared, found, &Trigger::HumanTookOver { channel: own.channel }).await,
+    }
+}

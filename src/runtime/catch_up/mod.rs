@@ -1,0 +1,222 @@
+//! Makes up for webhooks that were lost: reads each account's lists back from its provider, at times that look random, and at
+//! once when an account was reconnected. Such an account sends again only after its gap has been read, because somebody may
+//! have answered meanwhile.
+//!
+//! One task an account, so that nothing of an account is read twice at once, and few of them act together. How far each has
+//! been read is in `account_catch_up`; an account that is overdue after a start is read then. What fails is tried again, later
+//! each time. Works on the clock of the process.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+
+use super::shared::Shared;
+use crate::domain::account::{Account, AccountStatus, Channel};
+use crate::domain::id::AccountId;
+use crate::domain::rhythm::{MESSAGES, RELATIONS};
+use crate::domain::time::Timestamp;
+use crate::store::catch_up::{self, Mark};
+use crate::telemetry;
+
+mod messages;
+mod relations;
+
+/// How often it is looked whether there are new accounts.
+const ACCOUNTS_LOOK: Duration = Duration::from_secs(5);
+/// Accounts that are read at once.
+const READERS: usize = 4;
+/// However fast the clock runs, an account rests this long in real time between two reads.
+const REAL_REST: Duration = Duration::from_secs(2);
+/// First and longest wait after a read that failed; doubled each time.
+const RETRY_MIN: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(30 * 60);
+/// Reads that may fail in a row before an account that is back sends again all the same.
+const BACK_TRIES: u32 = 5;
+
+/// Wakes the reader of an account.
+#[derive(Debug, Default)]
+pub(super) struct Bells(DashMap<AccountId, Arc<Notify>>);
+
+impl Bells {
+    /// Has the account read at once. A ring before the reader listens is kept.
+    pub(super) fn ring(&self, account: AccountId) {
+        self.of(account).notify_one();
+    }
+
+    fn of(&self, account: AccountId) -> Arc<Notify> {
+        Arc::clone(&self.0.entry(account).or_default())
+    }
+}
+
+/// Why a read did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    #[error(transparent)]
+    Provider(#[from] crate::provider::FindError),
+    #[error("an execution could not take what was read")]
+    NotTaken,
+}
+
+/// Watches the roster and keeps one reader an account.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let seats = Arc::new(Semaphore::new(READERS));
+    let mut readers: JoinSet<AccountId> = JoinSet::new();
+    let mut reading: HashMap<tokio::task::Id, AccountId> = HashMap::new();
+    while !shared.is_draining() {
+        for account in shared.roster.accounts().iter() {
+            let has_lists = shared.providers.get(&account.provider).is_some_and(|p| p.lists().is_some());
+            if has_lists && !reading.values().any(|id| *id == account.id) {
+                let task = readers.spawn(read(Arc::clone(&shared), account.id, Arc::clone(&seats)));
+                reading.insert(task.id(), account.id);
+            }
+        }
+        tokio::time::sleep(ACCOUNTS_LOOK).await;
+        while let Some(ended) = readers.try_join_next_with_id() {
+            let id = match ended {
+                Ok((id, _)) => id,
+                Err(crash) => {
+                    tracing::error!(%crash, "the reader of an account crashed; starting it again");
+                    metrics::counter!(telemetry::ACTOR_RESTARTS).increment(1);
+                    crash.id()
+                }
+            };
+            reading.remove(&id);
+        }
+    }
+}
+
+/// What is due for an account, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plan {
+    messages: Timestamp,
+    /// `None` where there is nothing to scan.
+    relations: Option<Timestamp>,
+}
+
+impl Plan {
+    /// What follows from how far the account has been read.
+    fn of(account: &Account, mark: &Mark) -> Self {
+        let scans = account.channel == Channel::Linkedin && account.status == AccountStatus::Active;
+        // The first scan is a while after the account was seen first, like every other.
+        let scanned = mark.relations_read_at.unwrap_or(mark.messages_read_at);
+        Self {
+            messages: MESSAGES.next(account.id, mark.messages_read_at),
+            relations: scans.then(|| RELATIONS.next(account.id, scanned)),
+        }
+    }
+
+    fn first(self) -> Timestamp {
+        self.relations.map_or(self.messages, |relations| relations.min(self.messages))
+    }
+}
+
+/// Reads one account for ever; answers when it is gone from the roster, or the runtime ends.
+async fn read(shared: Arc<Shared>, id: AccountId, seats: Arc<Semaphore>) -> AccountId {
+    let bell = shared.bells.of(id);
+    let mut failures = 0_u32;
+    let mut not_before = shared.clock.now();
+    let mut known: Option<Mark> = None;
+    loop {
+        let Some(account) = shared.roster.accounts().iter().find(|a| a.id == id).map(Arc::clone) else { return id };
+        let mark = match known.take() {
+            Some(mark) => mark,
+            None => match catch_up::mark(&shared.pool, account.workspace, id, shared.clock.now()).await {
+                Ok(mark) => mark,
+                Err(error) => {
+                    tracing::warn!(account.id = %id, %error, "cannot read how far an account was read; trying again");
+                    tokio::time::sleep(ACCOUNTS_LOOK).await;
+                    continue;
+                }
+            },
+        };
+        let plan = Plan::of(&account, &mark);
+        let due = if mark.back_at.is_some() { shared.clock.now() } else { plan.first() };
+        tokio::select! {
+            () = shared.clock.sleep_until(due.max(not_before)) => {}
+            // Rung for an account that is back: what failed before must not hold it up.
+            () = bell.notified() => not_before = shared.clock.now(),
+            // Its status may have changed, which changes what is due.
+            () = tokio::time::sleep(ACCOUNTS_LOOK) => {
+                known = Some(mark);
+                continue;
+            }
+        }
+        if shared.is_draining() {
+            return id;
+        }
+        if account.status == AccountStatus::Disabled {
+            tokio::time::sleep(ACCOUNTS_LOOK).await;
+            continue;
+        }
+        let Ok(_seat) = seats.acquire().await else { return id };
+        let ended = turn(&shared, &account, failures).await;
+        failures = if ended { 0 } else { failures.saturating_add(1) };
+        let rest =
+            if ended { Duration::ZERO } else { RETRY_MIN.saturating_mul(1 << (failures - 1).min(10)).min(RETRY_MAX) };
+        not_before = (shared.clock.now() + rest).max(shared.clock.after_real(REAL_REST));
+    }
+}
+
+/// Reads what is due. Answers whether all of it came to its end.
+async fn turn(shared: &Arc<Shared>, account: &Arc<Account>, failures: u32) -> bool {
+    let now = shared.clock.now();
+    // Again: it may have been rung for meanwhile.
+    let mark = match catch_up::mark(&shared.pool, account.workspace, account.id, now).await {
+        Ok(mark) => mark,
+        Err(error) => return said(account, "messages", Err(error.into())),
+    };
+    let plan = Plan::of(account, &mark);
+    let back = mark.back_at.is_some();
+    let mut ended = true;
+    if back || plan.messages <= now {
+        let read = messages::read(shared, account, &mark).await;
+        let standing = read.as_ref().ok().copied();
+        ended &= said(account, "messages", read.map(drop));
+        if standing == Some(messages::Standing::Broken) {
+            return ended;
+        }
+    }
+    // An account that is back is not active yet: its connections are read with the rest of its gap.
+    let scans = back && account.channel == Channel::Linkedin;
+    if scans || plan.relations.is_some_and(|at| at <= now) {
+        ended &= said(account, "relations", relations::read(shared, account, &mark).await);
+    }
+    if back
+        && (ended || failures + 1 >= BACK_TRIES)
+        && let Err(error) = resume(shared, account, ended).await
+    {
+        tracing::warn!(account.id = %account.id, %error, "cannot let an account send again; trying again later");
+        return false;
+    }
+    ended
+}
+
+/// Lets an account send again whose gap has been read, or cannot be.
+async fn resume(shared: &Arc<Shared>, account: &Account, read: bool) -> Result<(), crate::store::Error> {
+    let _in_order = shared.account_status.lock().await;
+    if catch_up::resume(&shared.pool, account.workspace, account.id).await? {
+        if read {
+            tracing::info!(account.id = %account.id, "the account is back and its gap is read; it sends again");
+        } else {
+            tracing::warn!(account.id = %account.id, "the account is back and sends again; its gap could not be read");
+        }
+        shared.roster_changed.notify_one();
+    }
+    Ok(())
+}
+
+/// Notes how a read ended.
+fn said(account: &Account, list: &'static str, read: Result<(), ReadError>) -> bool {
+    let outcome = if read.is_ok() { "done" } else { "failed" };
+    metrics::counter!(telemetry::CATCH_UP_READS, "list" => list, "outcome" => outcome).increment(1);
+    if let Err(error) = &read {
+        tracing::warn!(account.id = %account.id, list, %error, "cannot read an account back; trying again later");
+    }
+    read.is_ok()
+}

@@ -1,0 +1,276 @@
+//! From a stored fact of a provider to the executions it is about, and to the trigger that it is for them.
+//!
+//! People are found by what the provider calls them, their chat or their mail, else by their address. One person may be in
+//! several campaigns. Called by `inbox`, which tries again later what cannot be decided now.
+
+use std::sync::Arc;
+
+use super::by_hand;
+use super::inbox::{Verdict, deliver_to};
+use super::shared::Shared;
+use crate::domain::account::{Account, Channel};
+use crate::domain::execution::BounceStatus;
+use crate::domain::id::{ExecutionId, SendId, WorkspaceId};
+use crate::domain::trigger::{Sighting, Trigger};
+use crate::provider::unipile::webhook::{self, Event, MailKind, Person};
+use crate::store::identity::{self, IdentityKind, Wanted};
+use crate::store::inbox::{Inbox, InboxStatus};
+use crate::store::{self, catch_up, send};
+use crate::telemetry;
+
+/// Finds out what a fact is about and delivers it.
+pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox) -> Result<Verdict, store::Error> {
+    let event = webhook::parse(&row.body, row.received_at).event;
+    let ws = row.workspace;
+    // Whatever the secret says: a workspace's endpoint speaks for that workspace's accounts only.
+    let accounts = shared.roster.accounts();
+    let account = event.account().map(|id| accounts.named(ws, id).first().map(|a| &**a));
+    let account = match account {
+        Some(None) => return Ok(Verdict::ignored("the account is not one of this workspace")),
+        Some(Some(account)) => Some(account),
+        None => None,
+    };
+    match (event, account) {
+        (Event::NewRelation { recipient_id, public_identifier, profile_url, .. }, Some(account)) => {
+            let keys: Vec<_> = recipient_id.iter().map(|id| (IdentityKind::Recipient, id.clone())).collect();
+            let mut found = by_identity(shared, account, keys).await?;
+            for address in [public_identifier, profile_url, recipient_id].into_iter().flatten() {
+                if found.is_empty() {
+                    found = identity::by_address(&shared.pool, ws, Channel::Linkedin, &address).await?;
+                }
+            }
+            deliver_to(shared, &found, &Trigger::ConnectionAccepted).await
+        }
+        (Event::MessageReceived { is_group: true, .. }, _) => Ok(Verdict::ignored("a group chat")),
+        (Event::MessageReceived { channel: None, .. } | Event::MessageSeen { channel: None, .. }, _) => {
+            Ok(Verdict::ignored("not a channel of ours"))
+        }
+        (
+            Event::MessageReceived {
+                from_us: true,
+                channel: Some(channel),
+                chat_id,
+                message_id,
+                others,
+                text,
+                timestamp,
+                ..
+            },
+            Some(account),
+        ) => {
+            let written = by_hand::Written { channel, chat_id, message_id, others, text, timestamp };
+            by_hand::message(shared, account, row, written).await
+        }
+        (Event::MessageReceived { from_us: false, channel: Some(channel), chat_id, sender, .. }, Some(account)) => {
+            let found = by_chat(shared, account, channel, chat_id.as_deref(), &sender).await?;
+            learn(shared, account, &found, chat_id.as_deref(), &sender).await?;
+            deliver_to(shared, &found.executions, &Trigger::Reply { channel }).await
+        }
+        (Event::MessageSeen { from_us: false, .. }, _) => Ok(Verdict::ignored("we saw what they wrote")),
+        (Event::MessageSeen { channel: Some(channel), chat_id, message_id, how, .. }, Some(account)) => {
+            let keys = message_id.map(|id| (IdentityKind::Message, id)).into_iter();
+            let mut found = by_identity(shared, account, keys.collect()).await?;
+            if found.is_empty() {
+                let keys = chat_id.map(|id| (IdentityKind::Chat, id)).into_iter();
+                found = by_identity(shared, account, keys.collect()).await?;
+            }
+            deliver_to(shared, &found, &Trigger::Seen { channel, how }).await
+        }
+        (Event::MessageChanged { what, .. }, _) => Ok(Verdict::ignored(&format!("{what}: nothing follows from it"))),
+        (Event::MailReceived { kind: MailKind::Ours, .. }, _) => Ok(Verdict::ignored("our own mail")),
+        (Event::MailReceived { kind: MailKind::AutoReply, .. }, _) => Ok(Verdict::ignored("an automatic answer")),
+        (
+            Event::MailReceived {
+                thread_id,
+                in_reply_to_message_id,
+                in_reply_to_id,
+                from,
+                kind: kind @ (MailKind::Reply | MailKind::Bounce { .. }),
+                ..
+            },
+            Some(account),
+        ) => {
+            let keys = in_reply_to_message_id
+                .map(|id| (IdentityKind::RfcMessage, id))
+                .into_iter()
+                .chain(in_reply_to_id.map(|id| (IdentityKind::Message, id)))
+                .chain(thread_id.map(|id| (IdentityKind::Thread, id)))
+                .collect();
+            let mut found = by_identity(shared, account, keys).await?;
+            let (trigger, addresses) = match kind {
+                MailKind::Bounce { failed, hard } => {
+                    let status = if hard { BounceStatus::Hard } else { BounceStatus::Soft };
+                    (Trigger::Bounce { status }, failed)
+                }
+                MailKind::Reply | MailKind::AutoReply | MailKind::Ours => {
+                    (Trigger::Reply { channel: Channel::Email }, from.into_iter().collect())
+                }
+            };
+            for address in addresses {
+                if found.is_empty() {
+                    found = identity::by_address(&shared.pool, ws, Channel::Email, &address).await?;
+                }
+            }
+            deliver_to(shared, &found, &trigger).await
+        }
+        (event @ Event::MailSent { .. }, Some(account)) => by_hand::mail(shared, account, row, event).await,
+        (Event::MailTracked { how, send, tracking_id, .. }, account) => {
+            tracked(shared, ws, account, how, send, tracking_id).await
+        }
+        (Event::AccountStatus { message, .. }, Some(account)) => account_status(shared, account, &message).await,
+        (Event::Unknown { event }, _) => Ok(Verdict::ignored(&format!("an event we have no use for: {event}"))),
+        (Event::Unreadable { reason }, _) => {
+            Ok(Verdict::Mark { status: InboxStatus::Failed, outcome: reason, shard: None })
+        }
+        // All these name their account.
+        (
+            Event::NewRelation { .. }
+            | Event::MessageReceived { .. }
+            | Event::MessageSeen { .. }
+            | Event::MailReceived { .. }
+            | Event::MailSent { .. }
+            | Event::AccountStatus { .. },
+            None,
+        ) => Ok(Verdict::ignored("it names no account")),
+    }
+}
+
+/// Counts a fact by what it says, once: when it is looked at first.
+pub(super) fn count(row: &Inbox) {
+    if row.source == "unipile" {
+        let event = webhook::parse(&row.body, row.received_at).event;
+        metrics::counter!(telemetry::FACTS, "event" => event.name()).increment(1);
+    }
+}
+
+/// What names a person led to.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) executions: Vec<ExecutionId>,
+    /// By which kinds of names; empty when it was the address.
+    kinds: Vec<IdentityKind>,
+}
+
+/// Who a chat is with: by the chat, by what the provider calls the person, else by their address.
+pub(super) async fn by_chat(
+    shared: &Shared,
+    account: &Account,
+    channel: Channel,
+    chat: Option<&str>,
+    person: &Person,
+) -> Result<Found, store::Error> {
+    let recipients = [person.id.clone(), person.public.clone()].into_iter().flatten();
+    let keys: Vec<(IdentityKind, String)> = chat
+        .map(|id| (IdentityKind::Chat, id.to_owned()))
+        .into_iter()
+        .chain(recipients.map(|id| (IdentityKind::Recipient, id)))
+        .chain(person.lid.clone().map(|id| (IdentityKind::Lid, id)))
+        .collect();
+    let pairs = find(shared, account, keys).await?;
+    let mut found = Found::default();
+    for (execution, kind) in pairs {
+        if !found.executions.contains(&execution) {
+            found.executions.push(execution);
+        }
+        if !found.kinds.contains(&kind) {
+            found.kinds.push(kind);
+        }
+    }
+    for address in [person.phone.as_ref(), person.public.as_ref()].into_iter().flatten() {
+        if found.executions.is_empty() {
+            found.executions = identity::by_address(&shared.pool, account.workspace, channel, address).await?;
+        }
+    }
+    Ok(found)
+}
+
+/// Notes the chat and the LID of a person who was recognised by something else: LinkedIn may not tell the chat when it is
+/// started, and WhatsApp may name a person by a LID alone later on.
+pub(super) async fn learn(
+    shared: &Shared,
+    account: &Account,
+    found: &Found,
+    chat: Option<&str>,
+    person: &Person,
+) -> Result<(), store::Error> {
+    let names = [(IdentityKind::Chat, chat), (IdentityKind::Lid, person.lid.as_deref())];
+    for (kind, name) in names {
+        if let Some(name) = name.filter(|_| !found.executions.is_empty() && !found.kinds.contains(&kind)) {
+            let now = shared.clock.now();
+            identity::learn(&shared.pool, account.workspace, account.id, &found.executions, (kind, name), now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The executions that any of these names leads to.
+pub(super) async fn by_identity(
+    shared: &Shared,
+    account: &Account,
+    keys: Vec<(IdentityKind, String)>,
+) -> Result<Vec<ExecutionId>, store::Error> {
+    let found = find(shared, account, keys).await?;
+    let mut ids: Vec<ExecutionId> = found.into_iter().map(|(id, _)| id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// Asks together with whoever asks now.
+async fn find(
+    shared: &Shared,
+    account: &Account,
+    keys: Vec<(IdentityKind, String)>,
+) -> Result<identity::Found, store::Error> {
+    if keys.is_empty() {
+        return Ok(identity::Found::new());
+    }
+    let wanted = Wanted { workspace: account.workspace, accounts: vec![account.id], keys };
+    match shared.finds.ask(wanted.clone()).await {
+        Ok(found) => Ok(found),
+        // Asked alone it says why not, or is answered.
+        Err(_) => Ok(identity::find_executions(&shared.pool, &[wanted]).await?.pop().unwrap_or_default()),
+    }
+}
+
+/// A mail was opened or clicked: the label that we gave it names the send, else its tracking id does.
+async fn tracked(
+    shared: &Arc<Shared>,
+    workspace: WorkspaceId,
+    account: Option<&Account>,
+    how: Sighting,
+    label: Option<SendId>,
+    tracking_id: Option<String>,
+) -> Result<Verdict, store::Error> {
+    let mut found: Vec<ExecutionId> = match label {
+        Some(send) => send::of_send(&shared.pool, workspace, send).await?.into_iter().collect(),
+        None => Vec::new(),
+    };
+    if let (true, Some(account), Some(id)) = (found.is_empty(), account, tracking_id) {
+        found = by_identity(shared, account, vec![(IdentityKind::Tracking, id)]).await?;
+    }
+    deliver_to(shared, &found, &Trigger::Seen { channel: Channel::Email, how }).await
+}
+
+async fn account_status(shared: &Arc<Shared>, account: &Account, message: &str) -> Result<Verdict, store::Error> {
+    let (workspace, id) = (account.workspace, account.id);
+    // Fair, and rows reach it in their order: what was said last is what holds.
+    let _in_order = shared.account_status.lock().await;
+    match message {
+        "OK" | "RECONNECTED" | "CREATION_SUCCESS" | "SYNC_SUCCESS" => {
+            // What came in meanwhile is read first: nobody is written to who has answered.
+            if catch_up::back(&shared.pool, workspace, id, shared.clock.now()).await? {
+                shared.bells.ring(id);
+            } else {
+                send::resume_account(&shared.pool, workspace, id).await?;
+            }
+        }
+        "ERROR" | "STOPPED" | "CREDENTIALS" | "DELETED" => {
+            send::halt_account(&shared.pool, workspace, id, &format!("the provider says {message}")).await?;
+            catch_up::broken(&shared.pool, workspace, id, message).await?;
+        }
+        _ => return Ok(Verdict::ignored("an account status that changes nothing")),
+    }
+    shared.roster_changed.notify_one();
+    Ok(Verdict::Mark { status: InboxStatus::Applied, outcome: message.to_owned(), shard: None })
+}

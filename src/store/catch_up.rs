@@ -1,0 +1,148 @@
+//! How far the lists of each account have been read back from its provider.
+//!
+//! Owns table `account_catch_up`. Called by `runtime`'s catch-up, which reads, and by its inbox, when an account is back.
+
+use chrono::{DateTime, Utc};
+use sqlx::Row as _;
+
+use super::{Error, Pool, clean, failed};
+use crate::domain::id::{AccountId, WorkspaceId};
+use crate::domain::time::Timestamp;
+
+/// Of an account that is seen for the first time, nothing before now is read.
+const MARK: &str = "WITH made AS ( \
+        INSERT INTO account_catch_up (workspace_id, account_id, messages_read_at) VALUES ($1, $2, $3) \
+        ON CONFLICT (workspace_id, account_id) DO NOTHING \
+        RETURNING messages_read_at, relations_read_at, broken, back_at) \
+    SELECT * FROM made \
+    UNION ALL SELECT messages_read_at, relations_read_at, broken, back_at FROM account_catch_up \
+    WHERE workspace_id = $1 AND account_id = $2";
+/// Only forward: of two processes that read, the one that got further counts.
+const MESSAGES_READ: &str = "UPDATE account_catch_up SET messages_read_at = greatest(messages_read_at, $3), broken = NULL \
+    WHERE workspace_id = $1 AND account_id = $2";
+const RELATIONS_READ: &str = "UPDATE account_catch_up SET relations_read_at = greatest(relations_read_at, $3) \
+    WHERE workspace_id = $1 AND account_id = $2";
+const BROKEN: &str =
+    "UPDATE account_catch_up SET broken = $3, back_at = NULL WHERE workspace_id = $1 AND account_id = $2";
+/// Only where somebody reads (a row) and something is to be resumed (a halted account).
+const BACK: &str = "WITH told AS ( \
+        UPDATE accounts SET status_reason = 'reconnected; what was missed meanwhile is read back first' \
+        WHERE workspace_id = $1 AND id = $2 AND status = 'halted' RETURNING id) \
+    UPDATE account_catch_up c SET back_at = coalesce(c.back_at, $3), broken = NULL FROM told \
+    WHERE c.workspace_id = $1 AND c.account_id = told.id";
+const RESUME: &str = "WITH back AS ( \
+        UPDATE account_catch_up SET back_at = NULL \
+        WHERE workspace_id = $1 AND account_id = $2 AND back_at IS NOT NULL RETURNING account_id) \
+    UPDATE accounts a SET status = 'active', status_reason = NULL FROM back b \
+    WHERE a.workspace_id = $1 AND a.id = b.account_id AND a.status = 'halted'";
+
+/// How far an account has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Messages and mails before this are read.
+    pub messages_read_at: Timestamp,
+    /// Connections before this are read; `None` before the first time.
+    pub relations_read_at: Option<Timestamp>,
+    /// What was wrong with it when the provider was asked last.
+    pub broken: Option<String>,
+    /// Since when it waits to be read, before it sends again.
+    pub back_at: Option<Timestamp>,
+}
+
+/// How far an account has been read; begun at `now` when it is not known yet.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn mark(pool: &Pool, workspace: WorkspaceId, account: AccountId, now: Timestamp) -> Result<Mark, Error> {
+    let what = failed("reading how far an account was read back");
+    let row =
+        sqlx::query(MARK).bind(workspace.0).bind(account.0).bind(now.to_utc()).fetch_one(pool).await.map_err(&what)?;
+    let time = |column: usize| row.try_get::<Option<DateTime<Utc>>, _>(column).map(|t| t.map(Timestamp::from));
+    Ok(Mark {
+        messages_read_at: time(0).map_err(&what)?.unwrap_or(now),
+        relations_read_at: time(1).map_err(&what)?,
+        broken: row.try_get(2).map_err(&what)?,
+        back_at: time(3).map_err(&what)?,
+    })
+}
+
+/// Messages and mails before `at` are read, and the account works.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn messages_read(
+    pool: &Pool,
+    workspace: WorkspaceId,
+    account: AccountId,
+    at: Timestamp,
+) -> Result<(), Error> {
+    change(pool, MESSAGES_READ, workspace, account, at).await.map(drop)
+}
+
+/// Connections before `at` are read.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn relations_read(
+    pool: &Pool,
+    workspace: WorkspaceId,
+    account: AccountId,
+    at: Timestamp,
+) -> Result<(), Error> {
+    change(pool, RELATIONS_READ, workspace, account, at).await.map(drop)
+}
+
+/// The account does not work, in the provider's word.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn broken(pool: &Pool, workspace: WorkspaceId, account: AccountId, word: &str) -> Result<(), Error> {
+    sqlx::query(BROKEN)
+        .bind(workspace.0)
+        .bind(account.0)
+        .bind(&*clean(word))
+        .execute(pool)
+        .await
+        .map_err(failed("noting that an account is broken"))
+        .map(drop)
+}
+
+/// A halted account works again: it is to be read back, and sends after that. Answers whether somebody will do so; if
+/// not, it was not halted, or its provider has no lists.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn back(pool: &Pool, workspace: WorkspaceId, account: AccountId, at: Timestamp) -> Result<bool, Error> {
+    change(pool, BACK, workspace, account, at).await
+}
+
+/// It has been read back: it sends again. Answers whether it was waiting for that.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn resume(pool: &Pool, workspace: WorkspaceId, account: AccountId) -> Result<bool, Error> {
+    let done = sqlx::query(RESUME)
+        .bind(workspace.0)
+        .bind(account.0)
+        .execute(pool)
+        .await
+        .map_err(failed("resuming an account that was read back"))?;
+    Ok(done.rows_affected() > 0)
+}
+
+async fn change(
+    pool: &Pool,
+    statement: &'static str,
+    workspace: WorkspaceId,
+    account: AccountId,
+    at: Timestamp,
+) -> Result<bool, Error> {
+    let done = sqlx::query(statement)
+        .bind(workspace.0)
+        .bind(account.0)
+        .bind(at.to_utc())
+        .execute(pool)
+        .await
+        .map_err(failed("noting how far an account was read back"))?;
+    Ok(done.rows_affected() > 0)
+}

@@ -1,0 +1,97 @@
+//! Facts in any order, any number of times: each moves an execution once, and what is known in the end is the same.
+
+use campaignd::domain::account::Channel;
+use campaignd::domain::execution::Status;
+use campaignd::domain::id::{ExecutionId, InboxId};
+use campaignd::store::inbox::{self, NewInbox};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::fake::{Rig, WORKSPACE};
+
+/// What happens to everybody, by the number of the person: names are those of the fake provider's receipts.
+fn facts(n: usize) -> [Value; 4] {
+    let chat = format!("chat-P{n}");
+    let seen = |event: &str| json!({"event": event, "account_id": "wa", "account_type": "WHATSAPP", "chat_id": chat, "is_sender": true});
+    [
+        json!({"event": "new_relation", "account_id": "wa", "user_provider_id": format!("ACo-P{n}")}),
+        json!({"event": "message_received", "account_id": "wa", "account_type": "WHATSAPP", "chat_id": chat,
+            "message": "hello", "is_sender": false, "sender": {"attendee_provider_id": "somebody"}}),
+        seen("message_delivered"),
+        seen("message_read"),
+    ]
+}
+
+/// Every order of four things.
+fn orders() -> Vec<[usize; 4]> {
+    let all = (0..256).map(|n| [n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6 & 3]);
+    all.filter(|o| (0..4).all(|i| o.contains(&i))).collect()
+}
+
+async fn store(rig: &Rig, body: &Value) {
+    let new = NewInbox {
+        workspace: WORKSPACE,
+        id: InboxId(Uuid::now_v7()),
+        source: "unipile".to_owned(),
+        // As if it had come so late that nobody remembers it was here before.
+        dedupe_key: Uuid::now_v7().to_string(),
+        headers: None,
+        body: body.to_string().into_bytes(),
+        received_at: rig.clock.now(),
+        shard: None,
+    };
+    inbox::store(&rig.pool, new).await.unwrap();
+}
+
+#[tokio::test]
+async fn facts_in_any_order_and_twice_come_to_the_same() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Whatsapp, "wa").await;
+    let flow = json!({"schema_version": 1, "stop_on": [], "steps": [
+        {"id": "one", "action": "send_whatsapp", "message": "one", "delay": "300h"},
+        {"id": "two", "action": "send_whatsapp", "message": "two"}]});
+    let campaign = rig.campaign(&flow).await;
+    let orders = orders();
+    assert_eq!(orders.len(), 24);
+    let ids: Vec<ExecutionId> = rig.prospects(campaign, 24).await;
+    rig.start().await;
+    for id in &ids {
+        rig.until(*id, "written to", |e| e.whatsapp.sent_count == 1 && e.status == Status::Pending).await;
+    }
+    // One fact of everybody's order at a time, each twice: then everything once more.
+    for place in [0, 1, 2, 3, 3, 2, 1, 0] {
+        for (n, order) in orders.iter().enumerate() {
+            let fact = &facts(n + 1)[order[place]];
+            store(&rig, fact).await;
+            store(&rig, fact).await;
+        }
+        rig.handle().inbox();
+        rig.until_true("SELECT NOT EXISTS (SELECT FROM inbox WHERE status = 'received')").await;
+    }
+    let outcomes: bool = rig.one("SELECT bool_and(status = 'applied') FROM inbox").await;
+    assert!(outcomes, "every fact found its person");
+    for (id, order) in ids.iter().zip(&orders) {
+        let e = rig.execution(*id).await;
+        assert!(e.is_connected() && e.whatsapp.replied && e.whatsapp.read && e.whatsapp.delivered);
+        assert_eq!((e.status, e.current_step, e.whatsapp.sent_count), (Status::Pending, 2, 1), "nothing else moved");
+        let told: Vec<String> = sqlx::query_scalar(
+            "SELECT trigger FROM transitions WHERE execution_id = $1 AND trigger <> ALL(ARRAY['due', 'send_finished']) \
+             ORDER BY version",
+        )
+        .bind(id.0)
+        .fetch_all(&rig.db.pool)
+        .await
+        .unwrap();
+        // In the order they came in; that something arrived is no news once it was read.
+        let names = ["connection_accepted", "reply", "message_delivered", "message_read"];
+        let read_at = order.iter().position(|fact| *fact == 3);
+        let expected: Vec<&str> = order
+            .iter()
+            .enumerate()
+            .filter(|(at, fact)| **fact != 2 || Some(*at) < read_at)
+            .map(|(_, fact)| names[*fact])
+            .collect();
+        assert_eq!(told, expected, "{order:?}");
+    }
+    assert!(rig.stop().await);
+}
