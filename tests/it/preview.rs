@@ -1,8 +1,12 @@
 //! Templates at the door: what is refused when a campaign is saved, and what a preview shows.
 
+use std::sync::{Arc, Mutex};
+
+use campaignd::domain::account::Channel;
 use serde_json::json;
 
 use crate::client::Api;
+use crate::fake::{Act, Rig};
 
 #[tokio::test]
 async fn a_campaign_whose_fields_may_be_missing_is_not_saved() {
@@ -70,4 +74,49 @@ async fn a_preview_shows_each_text_its_length_and_its_problems() {
     let broken = json!({"flow_settings": {"steps": []}, "prospect": {}});
     api.post("/v1/campaigns/preview", broken).await.problem(422, "invalid_flow");
     assert_eq!(api.count("SELECT count(*) FROM campaigns").await, 0);
+}
+
+#[tokio::test]
+async fn no_field_of_a_person_reaches_the_provider_with_a_line_break_where_a_header_could_be_added() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    let flow = json!({"schema_version": 1, "steps": [
+        {"id": "mail", "action": "send_email", "subject": "For {{ data.team | default('you') }}", "message": "Hello"}]});
+    let campaign = rig.campaign(&flow).await;
+    let people = rig.prospects(campaign, 3).await;
+    // As another program may write them: past every check of an upload.
+    let spoil = |n: usize, what: &str| {
+        let id = people[n];
+        format!(
+            "UPDATE campaign_prospects SET {what} WHERE id = (SELECT prospect_id FROM campaign_prospect_execution_state
+             WHERE id = '{id}');"
+        )
+    };
+    let script = [
+        spoil(0, "first_name = E'Ada\\r\\nBcc: spy@example.org', last_name = NULL"),
+        spoil(1, "email = E'ada@example.org\\r\\nBcc: spy@example.org'"),
+        spoil(2, "data = '{\"team\": \"x\\r\\nBcc: spy@example.org\"}'"),
+    ];
+    rig.db.script(script.concat()).await.unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    rig.fake.script(move |request, _| {
+        let to = &request.recipient;
+        noted.lock().unwrap().push((to.name.clone(), to.email.clone(), request.subject.clone()));
+        Act::Ok
+    });
+    rig.start().await;
+    for person in &people {
+        rig.until(*person, "ended", |e| e.exit_reason.is_some()).await;
+    }
+    let failed = rig.execution(people[2]).await;
+    assert!(failed.last_error.as_ref().unwrap().contains("line break"), "{failed:?}");
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2, "the third has no subject that could be sent: {seen:?}");
+    for (name, email, subject) in seen.iter() {
+        for field in [name, email, subject].into_iter().flatten() {
+            assert!(!field.chars().any(char::is_control), "{field:?}");
+        }
+    }
+    assert!(seen.iter().any(|(_, email, _)| email.is_none()), "an address with a line break is none: {seen:?}");
 }

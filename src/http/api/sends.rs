@@ -199,7 +199,8 @@ pub(crate) async fn resolve(
         Resolved::Recorded => Ok(Json(ResolvedSend { id, outcome, applied: false, version: None, status: None })),
         Resolved::NoSuchSend => Err(Problem::not_found("send")),
         Resolved::Known { status } => {
-            let detail = format!("the send is {status}; only one whose outcome is not known can be decided");
+            let detail =
+                format!("its outcome is known: {status}; only a send whose outcome is not known can be decided");
             Err(Problem::conflict("send_known", detail).with("send_status", status))
         }
         Resolved::Settling => Err(Problem::new(
