@@ -83,9 +83,9 @@ impl Seat {
 pub(super) struct Job {
     pub(super) hint: SendHint,
     /// The line it takes up room in.
-    lane: Lane,
+    pub(super) lane: Lane,
     /// It may hold the gate: behind others that wait for the gate it would wait for all of them.
-    holds_gate: bool,
+    pub(super) holds_gate: bool,
     /// Reads back that found nothing.
     pub(super) absent: u32,
     /// Reads back that failed.

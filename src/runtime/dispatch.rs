@@ -72,7 +72,9 @@ impl Drop for Running {
         self.shared.in_flight.remove(&self.seat.account.id);
         let report = self.report.take().unwrap_or_else(|| {
             tracing::error!(send.id = %self.job.hint.1, "a send's task crashed; its row will be looked at again");
-            Report::Later(self.job.clone(), self.shared.clock.now() + CRASH_WAIT)
+            // It may have been claimed.
+            let job = Job { holds_gate: true, ..self.job.clone() };
+            Report::Later(job, self.shared.clock.now() + CRASH_WAIT)
         });
         // A channel that has crashed is started again from the table.
         let _ = self.channel.cast(ChannelMessage::Report(report));
@@ -202,8 +204,8 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     let claimed = match shared.claims.ask(claim).await {
         Ok(Some(claimed)) => claimed,
         // The claim may have been committed: the row tells.
-        Ok(None) => return unanswered(shared, job, Unanswered::NotNow).await,
-        Err(why) => return unanswered(shared, job, why).await,
+        Ok(None) => return unanswered(shared, Job { holds_gate: true, ..job }, Unanswered::NotNow).await,
+        Err(why) => return unanswered(shared, Job { holds_gate: true, ..job }, why).await,
     };
     match claimed {
         ClaimResult::Claimed { .. } => {}
