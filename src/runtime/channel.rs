@@ -215,6 +215,8 @@ impl Actor for ChannelActor {
             ChannelMessage::Open(open) => queue.open(&open),
             ChannelMessage::Account(account) => {
                 queue.seat = Seat::new(account);
+                // The gate's row tells whether it still rests.
+                queue.rest_until = None;
                 queue.release();
             }
             ChannelMessage::Release => queue.release(),
@@ -243,6 +245,22 @@ impl Queue {
             self.put(Job { hint, lane, holds_gate, absent: 0, unreadable: 0 }, now);
         } else if self.in_flight.is_some_and(|(send, _)| send == hint.1) {
             self.hinted = Some(hint);
+        } else {
+            self.look_now(hint.1);
+        }
+    }
+
+    /// Something happened to a send that waits for its time: it may have been taken back, and its execution waits to hear that.
+    fn look_now(&mut self, send: SendId) {
+        let now = self.shared.clock.now();
+        let waiting = self.lines.iter_mut().map(|line| &mut line.scarce).chain([&mut self.later]);
+        let found = waiting.filter_map(|timed| {
+            let key = *timed.iter().find(|(_, job)| job.hint.1 == send)?.0;
+            timed.remove(&key)
+        });
+        let found: Vec<Job> = found.collect();
+        for job in found {
+            self.put(job, now);
         }
     }
 
@@ -311,6 +329,11 @@ impl Queue {
                 if let Some(hint) = hinted {
                     self.hint(hint, lane, false);
                 }
+            }
+            // What the job saw may be out of date.
+            Report::Later(job, _) | Report::Scarce(job, _) if hinted.is_some() => {
+                let now = self.shared.clock.now();
+                self.put(job, now);
             }
             Report::Later(job, at) => self.put(job, at),
             Report::Scarce(job, at) => {

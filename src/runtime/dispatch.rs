@@ -164,7 +164,11 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     }
     let request = match request(shared, account, &mut row).await {
         Ok(request) => request,
-        Err(error) => {
+        Err(FlowError::Store(error)) => {
+            tracing::warn!(send.id = %send, %error, "cannot read what a send needs; trying again");
+            return unanswered(shared, job, Unanswered::NotNow).await;
+        }
+        Err(FlowError::Unrunnable(error)) => {
             let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
             finish(shared, account, &row, outcome, Receipt::default(), None).await;
             return Report::Gone(send);
@@ -247,7 +251,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     };
     seat.count(&outcome);
     // Of an account with a budget only what is used up rests; what it may still do goes on.
-    let brake = spend::brake_after(account, &request, &outcome, throttled, now);
+    let brake = spend::brake_after(account, &request, (&outcome, &receipt), throttled, now);
     let rest = match &outcome {
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } if brake.is_some() => gap,
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Some(now + quota_rest),
@@ -350,7 +354,8 @@ async fn halt(shared: &Arc<Shared>, account: &Account, reason: &str) {
 
 /// What is handed to the provider: the row's texts once it has been claimed, else the flow's, rendered now. Takes the
 /// prospect out of the row.
-pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispatch) -> Result<SendRequest, String> {
+pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispatch) -> Result<SendRequest, FlowError> {
+    let unfit = FlowError::Unrunnable;
     let recipient = recipient(row);
     let link = shared.unsubscribing.url(row.send.action, row.send.execution);
     if row.dispatch_count > 0 {
@@ -358,8 +363,8 @@ pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispat
         let reply_to = thread::of_row(shared, row).await.and_then(|t| t.message_id);
         return Ok(SendRequest { reply_to, ..request_of(account, row, recipient, (subject, body), link) });
     }
-    let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await.map_err(|e| e.to_string())?;
-    let step = flow.step(row.send.step).ok_or_else(|| format!("the flow has no step {}", row.send.step))?;
+    let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await?;
+    let step = flow.step(row.send.step).ok_or_else(|| unfit(format!("the flow has no step {}", row.send.step)))?;
     let thread = thread::of_step(shared, row, step).await?;
     let mut variables = fields::of_prospect(row.prospect.take());
     if let (Some(object), Some(link)) = (variables.as_object_mut(), &link) {
@@ -369,17 +374,18 @@ pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispat
         text.as_deref()
             .map(|t| template::render(t, &variables))
             .transpose()
-            .map_err(|e| format!("cannot render the {what} of step `{}`: {e}", step.id))
+            .map_err(|e| unfit(format!("cannot render the {what} of step `{}`: {e}", step.id)))
     };
     let subject = step
         .subject
         .as_deref()
         .map(|t| template::render_line(t, &variables))
         .transpose()
-        .map_err(|e| format!("cannot render the subject of step `{}`: {e}", step.id))?;
-    let subject = thread::subject(step, thread.as_ref(), subject)?;
+        .map_err(|e| unfit(format!("cannot render the subject of step `{}`: {e}", step.id)))?;
+    let subject = thread::subject(step, thread.as_ref(), subject).map_err(unfit)?;
     let body = render("message", &step.message)?;
-    limits::check(step.action, subject.as_deref(), body.as_deref()).map_err(|e| format!("step `{}`: {e}", step.id))?;
+    limits::check(step.action, subject.as_deref(), body.as_deref())
+        .map_err(|e| unfit(format!("step `{}`: {e}", step.id)))?;
     let reply_to = thread.and_then(|t| t.message_id);
     Ok(SendRequest { reply_to, ..request_of(account, row, recipient, (subject, body), link) })
 }

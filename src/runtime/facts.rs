@@ -37,6 +37,8 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox) -> Result<Verdict, 
             for address in [public_identifier, profile_url, recipient_id].into_iter().flatten() {
                 if found.is_empty() {
                     found = identity::by_address(&shared.pool, ws, Channel::Linkedin, &address).await?;
+                    // Whoever is contacted by another account is no connection of that one.
+                    found = identity::not_of_others(&shared.pool, &found, account.id).await?;
                 }
             }
             deliver_to(shared, &found, &Trigger::ConnectionAccepted).await

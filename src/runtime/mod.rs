@@ -440,6 +440,14 @@ impl Handle {
         self.shared.roster_changed.notify_one();
     }
 
+    /// An account's gate was changed by a person: its channel looks at everything again.
+    pub fn account_released(&self, account: crate::domain::id::AccountId) {
+        let known = self.shared.roster.accounts().get(account);
+        if let (Some(channel), Some(account)) = (self.shared.channels.get(&account), known) {
+            let _ = channel.cast(ChannelMessage::Account(account));
+        }
+    }
+
     /// Accounts were added or changed: read them again.
     pub fn accounts_changed(&self) {
         self.shared.roster_changed.notify_one();

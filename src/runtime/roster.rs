@@ -101,6 +101,11 @@ impl Accounts {
         self.all.iter()
     }
 
+    /// One of them.
+    pub(super) fn get(&self, id: AccountId) -> Option<Arc<Account>> {
+        self.by_id.get(&id).map(Arc::clone)
+    }
+
     /// Those of a workspace that a provider calls by this name: one, unless two providers use the same.
     pub(super) fn named(&self, workspace: WorkspaceId, provider_account_id: &str) -> &[Arc<Account>] {
         self.named.get(&(workspace, provider_account_id.to_owned())).map_or(&[], Vec::as_slice)

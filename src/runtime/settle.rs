@@ -43,7 +43,11 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
     }
     let request = match request(shared, account, &mut row).await {
         Ok(request) => request,
-        Err(error) => {
+        Err(FlowError::Store(error)) => {
+            tracing::warn!(send.id = %row.send.id, %error, "cannot read what a send needs; trying again");
+            return Report::Later(job, wait_from(shared, now, UNREADABLE_WAIT));
+        }
+        Err(FlowError::Unrunnable(error)) => {
             // Never claimed (adopted) and cannot even be rendered: it cannot have been our text.
             let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
             finish(shared, account, &row, outcome, Receipt::default(), None).await;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::domain::account::Account;
-use crate::domain::budget::{Decision, History, Kind, QUOTA_REST, Why};
-use crate::domain::send::{Action, FailureClass, SendOutcome};
+use crate::domain::budget::{Decision, History, Kind, QUOTA_REST, Why, rest_after_usage};
+use crate::domain::send::{Action, FailureClass, Receipt, SendOutcome};
 use crate::domain::time::Timestamp;
 use crate::provider::SendRequest;
 use crate::store::send::{Dispatch, Spent};
@@ -45,7 +45,10 @@ pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, no
             history.note(kind, now);
             Spend::Now { spent: Some(Spent { used: gate.used, history: history.to_json() }), gap: next_gap }
         }
-        Decision::Wait { until, why: Why::Closed } => Spend::Closed(until),
+        // Only until it opens: what stands in the way of this kind after that is no reason for others to wait.
+        Decision::Wait { until, why: Why::Closed } => {
+            Spend::Closed(budget.hours.as_ref().map_or(until, |hours| hours.next_open(now)))
+        }
         Decision::Wait { until, why: Why::Resting | Why::DayFull { .. } | Why::WeekFull { .. } } => {
             Spend::Scarce(until)
         }
@@ -53,17 +56,21 @@ pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, no
     }
 }
 
-/// What rests after an outcome: the provider has said that a quota is used up. `None` also for an account without a budget,
-/// which rests as a whole, and for one that was too fast.
+/// What rests after an outcome: the provider has said that a quota is used up, or nearly so. `None` also for an account
+/// without a budget, which rests as a whole, and for one that was too fast.
 pub(super) fn brake_after(
     account: &Account,
     request: &SendRequest,
-    outcome: &SendOutcome,
+    (outcome, receipt): (&SendOutcome, &Receipt),
     throttled: bool,
     now: Timestamp,
 ) -> Option<(Kind, Timestamp)> {
     account.budget.as_ref()?;
-    let SendOutcome::Failed { class: FailureClass::AccountQuota, .. } = outcome else { return None };
+    let rest = match outcome {
+        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } if !throttled => QUOTA_REST,
+        SendOutcome::Sent => rest_after_usage(receipt.usage_percent?.into())?,
+        _ => return None,
+    };
     let kind = kind_of(request.action, request.body.as_deref(), request.recipient.chat_id.is_some())?;
-    (!throttled).then_some((kind, now + QUOTA_REST))
+    Some((kind, now + rest))
 }

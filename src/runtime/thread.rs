@@ -3,14 +3,15 @@
 use super::shared::Shared;
 use crate::domain::flow::Step;
 use crate::domain::send::Action;
+use crate::store;
 use crate::store::send::{Dispatch, Thread, thread};
 
 /// The mail that a step's mail answers. `None`: it begins a thread of its own, as asked for or because there is no mail yet.
-pub(super) async fn of_step(shared: &Shared, row: &Dispatch, step: &Step) -> Result<Option<Thread>, String> {
+pub(super) async fn of_step(shared: &Shared, row: &Dispatch, step: &Step) -> Result<Option<Thread>, store::Error> {
     if !step.in_thread {
         return Ok(None);
     }
-    thread(&shared.pool, row.send.execution, row.send.account).await.map_err(|e| e.to_string())
+    thread(&shared.pool, row.send.execution, row.send.account).await
 }
 
 /// The same for a row that was claimed before: whatever cannot be read is done without, the subject still tells.

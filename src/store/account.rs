@@ -32,7 +32,8 @@ const UPDATE: &str = "UPDATE accounts SET name = coalesce($3, name), min_gap_ms 
        status = coalesce($7, status), status_reason = CASE WHEN $7 IS NULL THEN status_reason END \
      WHERE workspace_id = $1 AND id = $2";
 
-const RELEASE: &str = "UPDATE account_gate SET rests = NULL, next_send_at = NULL, \
+// A claim that was decided on the history before is refused by `used`: it would put the rests back.
+const RELEASE: &str = "UPDATE account_gate SET rests = NULL, next_send_at = NULL, used = used + 1, \
        history = CASE WHEN history IS NULL THEN NULL ELSE jsonb_set(history, '{rests}', '{}') END \
      WHERE workspace_id = $1 AND account_id = $2";
 

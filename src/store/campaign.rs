@@ -19,7 +19,7 @@ const INSERT: &str = "WITH made AS ( \
 
 // Other programs say `running` for `active`.
 const GET: &str = "SELECT c.id, c.name, CASE c.status WHEN 'running' THEN 'active' ELSE coalesce(c.status, 'draft') END AS status, \
-       coalesce(c.flow_settings, '{}') AS flow_settings, c.flow_version, c.accounts, c.send_priority AS priority, c.created_at, c.updated_at \
+       coalesce(c.flow_settings, '{}') AS flow_settings, c.flow_version, c.accounts, coalesce(c.send_priority, 0) AS priority, c.created_at, c.updated_at \
      FROM campaigns c WHERE c.workspace_id = $1 AND c.id = $2";
 
 const PRIORITY: &str = "UPDATE campaigns SET send_priority = $3, updated_at = $4 WHERE workspace_id = $1 AND id = $2";

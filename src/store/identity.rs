@@ -201,3 +201,28 @@ pub async fn by_address(
         .map_err(failed("finding executions by address"))?;
     Ok(ids.into_iter().map(ExecutionId).collect())
 }
+
+const NOT_OF_OTHERS: &str = "SELECT s.id FROM unnest($1::uuid[]) WITH ORDINALITY AS w (id, n) \
+    JOIN campaign_prospect_execution_state s ON s.id = w.id \
+    WHERE coalesce(s.channel_accounts ->> 'linkedin', $2::text) = $2::text ORDER BY w.n";
+
+/// Those of these executions whose person no other LinkedIn account contacts, in their order.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn not_of_others(
+    pool: &Pool,
+    executions: &[ExecutionId],
+    account: AccountId,
+) -> Result<Vec<ExecutionId>, Error> {
+    if executions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = sqlx::query_scalar(NOT_OF_OTHERS)
+        .bind(executions.iter().map(|id| id.0).collect::<Vec<_>>())
+        .bind(account.0.to_string())
+        .fetch_all(pool)
+        .await
+        .map_err(failed("finding executions of an account"))?;
+    Ok(ids.into_iter().map(ExecutionId).collect())
+}

@@ -36,7 +36,7 @@ pub struct CampaignRow {
 
 const CAMPAIGNS: &str = "
 SELECT c.id, c.workspace_id, COALESCE(c.status IN ('active', 'running'), false) AS active, c.flow_version, c.accounts,
-       c.send_priority,
+       COALESCE(c.send_priority, 0) AS send_priority,
        CASE WHEN c.flow_version IS NULL THEN c.flow_settings END AS flow_settings
 FROM campaigns c
 WHERE $1::uuid IS NULL OR c.id = $1";

@@ -139,6 +139,63 @@ async fn a_quota_that_is_used_up_rests_what_used_it_up_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_skipped_while_it_waits_for_the_budget_is_taken_back_at_once() {
+    let mut rig = Rig::manual().await;
+    let account = rig.account(Channel::Linkedin, "seat").await;
+    limit(&rig, account, json!({"invite": {"day": 1}})).await;
+    let campaign = rig.campaign(&invitations()).await;
+    let people = rig.prospects(campaign, 3).await;
+    rig.start().await;
+    rig.fake.until_calls(1).await;
+    until_waiting(&rig, 2).await;
+    let mut waiting = None;
+    for person in people {
+        let row = rig.execution(person).await;
+        if row.status == Status::Executing {
+            waiting = Some(row.id);
+        }
+    }
+    let waiting = waiting.expect("one of them waits with a send");
+    rig.apply(waiting, Trigger::Skip).await;
+    rig.until(waiting, "its send is taken back", |e| e.open_send.is_none()).await;
+    assert!(rig.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outside_working_hours_an_account_rests_until_they_begin_whatever_else_stands_in_the_way() {
+    let mut rig = Rig::manual().await;
+    let account = rig.account(Channel::Linkedin, "seat").await;
+    limit(&rig, account, json!({"invite": {"day": 1, "week": 1}})).await;
+    rig.db
+        .script(
+            "UPDATE accounts SET limits = limits || '{\"timezone\": \"UTC\", \
+             \"window\": {\"days\": [\"mon\", \"tue\"], \"from\": \"09:00\", \"to\": \"18:00\"}}'",
+        )
+        .await
+        .unwrap();
+    let inviting = rig.campaign(&invitations()).await;
+    rig.prospects(inviting, 2).await;
+    rig.start().await;
+    rig.fake.until_calls(1).await;
+    until_waiting(&rig, 1).await;
+    assert!(rig.stop().await);
+    // In the evening the invitation is asked for again: neither the week nor the hours let it go.
+    rig.clock.advance(hours(10));
+    rig.start().await;
+    let visiting = rig
+        .campaign(&json!({"schema_version": 1, "steps": [{"id": "look", "action": "visit_linkedin_profile"}]}))
+        .await;
+    rig.prospects(visiting, 1).await;
+    rig.handle().arrivals();
+    until_waiting(&rig, 2).await;
+    assert_eq!(rig.fake.calls().len(), 1);
+    rig.clock.advance(hours(14));
+    rig.fake.until_calls(2).await;
+    rig.until_true("SELECT bool_or(status = 'sent') FROM sends WHERE action = 'visit_linkedin_profile'").await;
+    assert!(rig.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn somebody_who_is_put_on_the_list_before_the_claim_is_not_contacted() {
     let mut rig = Rig::manual().await;
     rig.account(Channel::Linkedin, "seat").await;

@@ -237,6 +237,9 @@ pub(crate) async fn change(
         return Err(Problem::not_found("account"));
     }
     shared.app.runtime.accounts_changed();
+    if changes.release {
+        shared.app.runtime.account_released(id);
+    }
     tracing::info!(account.id = %id, "account changed");
     let row = find(&shared, workspace, id).await?;
     Ok(Json(view(row, shared.app.clock.now())))

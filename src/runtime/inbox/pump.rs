@@ -31,7 +31,8 @@ const BATCH: i64 = 500;
 const PARALLEL: usize = 64;
 /// How long a fact that fits nobody is looked at again, in real time.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Rows that may wait. Beyond that the oldest give way: a flood about strangers must not fill the memory.
+/// Rows that may wait. At that many the oldest about strangers give way, and nothing more is read: a flood must not fill the
+/// memory.
 const WAITING_MAX: usize = 10_000;
 
 /// The outcome of a fact that fits nobody.
@@ -44,6 +45,8 @@ struct Fact {
     row: Inbox,
     since: Instant,
     tries: u32,
+    /// It was about nobody we know when it was looked at last.
+    is_stranger: bool,
 }
 
 impl Fact {
@@ -91,7 +94,9 @@ pub(in crate::runtime) async fn run(shared: Arc<Shared>) {
             is_marking = true;
             marking = Some(pump.write(&shared)).into();
         }
-        let wake = pump.waiting.keys().next().map_or(look_at, |(at, _)| look_at.min(*at)).max(now);
+        // A read that cannot begin yet is begun when something else has come to its end.
+        let next_look = (!is_reading && pump.has_room()).then_some(look_at);
+        let wake = pump.waiting.keys().next().map(|(at, _)| *at).into_iter().chain(next_look).min();
         tokio::select! {
             Some((fact, verdict)) = pump.judging.next(), if !pump.judging.is_empty() => pump.judged(fact, verdict),
             Some(read) = &mut reading, if is_reading => {
@@ -113,7 +118,7 @@ pub(in crate::runtime) async fn run(shared: Arc<Shared>) {
                 }
             }
             () = shared.inbox.notified() => look = true,
-            () = tokio::time::sleep_until(wake.into()), if wake > now => {}
+            () = tokio::time::sleep_until(wake.unwrap_or(now).into()), if wake.is_some() => {}
         }
     }
     if is_marking {
@@ -124,7 +129,7 @@ pub(in crate::runtime) async fn run(shared: Arc<Shared>) {
 impl Pump {
     /// Whether more may be read.
     fn has_room(&self) -> bool {
-        self.ready.len() < PARALLEL
+        self.ready.len() < PARALLEL && self.waiting.len() < WAITING_MAX
     }
 
     fn take(&mut self, read: Vec<Inbox>) {
@@ -132,7 +137,7 @@ impl Pump {
         for row in read {
             if self.in_hand.insert(row.id) {
                 facts::count(&row);
-                self.ready.push_back(Fact { row, since, tries: 0 });
+                self.ready.push_back(Fact { row, since, tries: 0, is_stranger: false });
             }
         }
     }
@@ -163,10 +168,13 @@ impl Pump {
                 self.mark(&fact.row, InboxStatus::Ignored, STRANGER.to_owned(), None);
             }
             Verdict::Nobody | Verdict::Later => {
+                fact.is_stranger = matches!(verdict, Verdict::Nobody);
                 self.arrivals += 1;
                 self.waiting.insert((Instant::now() + fact.pause(), self.arrivals), fact);
-                if self.waiting.len() > WAITING_MAX
-                    && let Some(oldest) = self.waiting.iter().min_by_key(|(_, fact)| fact.since).map(|(key, _)| *key)
+                // Never one about somebody we know: those wait here, and more of them in the table.
+                let strangers = self.waiting.iter().filter(|(_, fact)| fact.is_stranger);
+                if self.waiting.len() >= WAITING_MAX
+                    && let Some(oldest) = strangers.min_by_key(|(_, fact)| fact.since).map(|(key, _)| *key)
                     && let Some(oldest) = self.waiting.remove(&oldest)
                 {
                     self.mark(&oldest.row, InboxStatus::Ignored, CROWDED.to_owned(), None);
