@@ -2,122 +2,19 @@
 //! the middle of a campaign. What is proved is read from the sandbox's ledger and from the table.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use campaignd::clock::Clock;
-use campaignd::domain::id::WorkspaceId;
-use campaignd::store::api_key;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Db, scratch};
+use crate::harness::scratch;
+use crate::processes::World;
 
 const KILLS: u32 = 10;
 const PROSPECTS: usize = 500;
 /// Five days in 48 s.
-const SPEED: &str = "9000";
+const SPEED: u32 = 9000;
 const PATIENCE: Duration = Duration::from_secs(240);
-
-/// A process that dies with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The two programs, and where they are.
-struct World {
-    db: Db,
-    key: String,
-    origin: String,
-    api: u16,
-    metrics: u16,
-    sandbox: u16,
-    http: reqwest::Client,
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-impl World {
-    async fn new() -> Self {
-        let db = Db::new().await;
-        let workspace = WorkspaceId(Uuid::from_u128(0x7000_8000_0000_0000_0001));
-        let now = Clock::System.now();
-        let key = api_key::create(&db.pool, workspace, "recovery", now).await.unwrap().reveal();
-        let (api, metrics, sandbox) = (free_port(), free_port(), free_port());
-        // A second one in this process is refused, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
-        Self { db, key, origin: now.to_string(), api, metrics, sandbox, http }
-    }
-
-    fn command(&self, arguments: &[&str], log: &str) -> Command {
-        let log = std::fs::File::options().create(true).append(true).open(scratch("recovery").join(log)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_campaignd"));
-        command
-            .args(arguments)
-            .env("DATABASE_URL", &self.db.url)
-            .env("CAMPAIGND_DATA_DIR", scratch("recovery-data"))
-            .env("CAMPAIGND_CLOCK__SPEED", SPEED)
-            .env("CAMPAIGND_CLOCK__ORIGIN", &self.origin)
-            .env("CAMPAIGND_HTTP__LISTEN", format!("127.0.0.1:{}", self.api))
-            .env("CAMPAIGND_HTTP__METRICS_LISTEN", format!("127.0.0.1:{}", self.metrics))
-            .env("CAMPAIGND_HTTP__PUBLIC_URL", format!("http://127.0.0.1:{}", self.api))
-            .env("CAMPAIGND_UNIPILE__BASE_URL", format!("http://127.0.0.1:{}", self.sandbox))
-            .env("CAMPAIGND_UNIPILE__API_KEY", "sandbox")
-            .env("CAMPAIGND_UNIPILE__WEBHOOK_SECRET", "the secret of this test")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        command
-    }
-
-    async fn start_sandbox(&self) -> Process {
-        let listen = format!("127.0.0.1:{}", self.sandbox);
-        let process = Process(self.command(&["sandbox", "--listen", &listen], "sandbox.log").spawn().unwrap());
-        self.until_answers(self.sandbox, "/sandbox/clock").await;
-        process
-    }
-
-    fn start_server(&self) -> Process {
-        Process(self.command(&["serve"], "server.log").spawn().unwrap())
-    }
-
-    async fn until_answers(&self, port: u16, path: &str) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let url = format!("http://127.0.0.1:{port}{path}");
-        while !self.http.get(&url).send().await.is_ok_and(|a| a.status().is_success()) {
-            assert!(Instant::now() < deadline, "nothing answers at {url}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> Value {
-        let url = format!("http://127.0.0.1:{}{path}", self.api);
-        let answer = self.http.post(url).bearer_auth(&self.key).json(body).send().await.unwrap();
-        let status = answer.status();
-        let body: Value = answer.json().await.unwrap();
-        assert!(status.is_success(), "{path}: {status} {body}");
-        body
-    }
-
-    async fn ledger(&self) -> Vec<Value> {
-        let url = format!("http://127.0.0.1:{}/sandbox/ledger?limit=1000000", self.sandbox);
-        let answer: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
-        answer["items"].as_array().unwrap().clone()
-    }
-
-    async fn count(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(&self.db.pool).await.unwrap()
-    }
-}
 
 fn person(index: usize) -> Value {
     json!({
@@ -137,8 +34,8 @@ fn campaign() -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_kills_during_a_campaign_lose_no_send_and_double_none() {
-    let world = World::new().await;
-    let _sandbox = world.start_sandbox().await;
+    let world = World::new("recovery", SPEED).await;
+    let _sandbox = world.start_sandbox(&[]).await;
     let mut server = world.start_server();
     world.until_answers(world.metrics, "/readyz").await;
     for (channel, id) in [
