@@ -17,8 +17,10 @@ const MARK: &str = "WITH made AS ( \
     SELECT * FROM made \
     UNION ALL SELECT messages_read_at, relations_read_at, broken, back_at FROM account_catch_up \
     WHERE workspace_id = $1 AND account_id = $2";
-/// Only forward: of two processes that read, the one that got further counts.
-const MESSAGES_READ: &str = "UPDATE account_catch_up SET messages_read_at = greatest(messages_read_at, $3), broken = NULL \
+/// Only forward: of two processes that read, the one that got further counts. What was said to be broken while it was read stays
+/// so: forgotten, the account would be halted for ever.
+const MESSAGES_READ: &str = "UPDATE account_catch_up SET messages_read_at = greatest(messages_read_at, $3), \
+        broken = CASE WHEN broken IS DISTINCT FROM $4 THEN broken END \
     WHERE workspace_id = $1 AND account_id = $2";
 const RELATIONS_READ: &str = "UPDATE account_catch_up SET relations_read_at = greatest(relations_read_at, $3) \
     WHERE workspace_id = $1 AND account_id = $2";
@@ -66,7 +68,7 @@ pub async fn mark(pool: &Pool, workspace: WorkspaceId, account: AccountId, now: 
     })
 }
 
-/// Messages and mails before `at` are read, and the account works.
+/// Messages and mails before `at` are read, and the account works. `broken`: what it was said to be when the reading began.
 ///
 /// # Errors
 /// When Postgres cannot be asked.
@@ -75,8 +77,17 @@ pub async fn messages_read(
     workspace: WorkspaceId,
     account: AccountId,
     at: Timestamp,
+    broken: Option<&str>,
 ) -> Result<(), Error> {
-    change(pool, MESSAGES_READ, workspace, account, at).await.map(drop)
+    sqlx::query(MESSAGES_READ)
+        .bind(workspace.0)
+        .bind(account.0)
+        .bind(at.to_utc())
+        .bind(broken)
+        .execute(pool)
+        .await
+        .map_err(failed("noting how far an account is read"))
+        .map(drop)
 }
 
 /// Connections before `at` are read.

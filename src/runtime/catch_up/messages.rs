@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::ReadError;
-use crate::domain::account::{Account, AccountStatus};
+use crate::domain::account::{Account};
 use crate::domain::id::InboxId;
 use crate::domain::time::Timestamp;
 use crate::provider::unipile::webhook;
@@ -52,11 +52,13 @@ pub(super) async fn read(shared: &Arc<Shared>, account: &Account, mark: &Mark) -
     if mark.back_at.is_some() {
         applied(shared, account, &stored).await?;
     }
-    // Seen broken, and now it is not: whatever webhook said so was lost. What has been read counts for its gap.
-    if mark.broken.is_some() && account.status == AccountStatus::Halted {
+    // Seen broken, and now it is not: whatever webhook said so was lost. What has been read counts for its gap. Whether it is
+    // halted, its row tells: our copy may not know yet.
+    if mark.broken.is_some() {
         tell_status(shared, account, "RECONNECTED").await?;
     }
-    catch_up::messages_read(&shared.pool, account.workspace, account.id, started).await?;
+    let seen = mark.broken.as_deref();
+    catch_up::messages_read(&shared.pool, account.workspace, account.id, started, seen).await?;
     Ok(Standing::Well)
 }
 
