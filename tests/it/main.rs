@@ -15,6 +15,7 @@ mod edges;
 mod facts;
 mod fake;
 mod fuzz;
+mod grafana;
 mod guest;
 mod harness;
 mod hot;
