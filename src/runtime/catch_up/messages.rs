@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::ReadError;
-use crate::domain::account::{Account};
+use crate::domain::account::Account;
 use crate::domain::id::InboxId;
 use crate::domain::time::Timestamp;
 use crate::provider::unipile::webhook;
