@@ -250,10 +250,11 @@ impl Queue {
         }
     }
 
-    /// Something happened to a send that waits for its time: it may have been taken back, and its execution waits to hear that.
+    /// Something happened to a send that waits for the budget: it may have been taken back, and its execution waits to hear that.
+    /// Not to one that waits to be read back: too early a look would take it for not sent.
     fn look_now(&mut self, send: SendId) {
         let now = self.shared.clock.now();
-        let waiting = self.lines.iter_mut().map(|line| &mut line.scarce).chain([&mut self.later]);
+        let waiting = self.lines.iter_mut().map(|line| &mut line.scarce);
         let found = waiting.filter_map(|timed| {
             let key = *timed.iter().find(|(_, job)| job.hint.1 == send)?.0;
             timed.remove(&key)
@@ -331,7 +332,7 @@ impl Queue {
                 }
             }
             // What the job saw may be out of date.
-            Report::Later(job, _) | Report::Scarce(job, _) if hinted.is_some() => {
+            Report::Scarce(job, _) if hinted.is_some() => {
                 let now = self.shared.clock.now();
                 self.put(job, now);
             }
