@@ -65,13 +65,13 @@ async fn no_window_holds_more_than_the_limit_and_a_restart_forgets_nothing() {
     assert_eq!(rig.fake.calls().len(), 3);
 
     rig.clock.advance(hours(24) + QUARTER);
-    rig.fake.until_calls(6).await;
+    rig.advance_until(Duration::from_secs(1), "room is back", async || rig.fake.calls().len() >= 6).await;
     until_waiting(&rig, 14).await;
     assert!(rig.stop().await);
     rig.start().await;
     // Of the third day only one is left of the week.
     rig.clock.advance(hours(24) + QUARTER);
-    rig.fake.until_calls(7).await;
+    rig.advance_until(Duration::from_secs(1), "room is back", async || rig.fake.calls().len() >= 7).await;
     until_waiting(&rig, 13).await;
     assert_eq!(rig.fake.calls().len(), 7);
     assert_eq!((most(&rig, "23:59:59").await, most(&rig, "6 days 23:59:59").await), (3, 7));
