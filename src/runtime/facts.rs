@@ -18,9 +18,12 @@ use crate::store::inbox::{Inbox, InboxStatus};
 use crate::store::{self, catch_up, send};
 use crate::telemetry;
 
-/// Finds out what a fact is about and delivers it.
-pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox) -> Result<Verdict, store::Error> {
+/// Finds out what a fact is about and delivers it. `is_first`: nobody has looked at it before, so that it is counted once.
+pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> Result<Verdict, store::Error> {
     let event = webhook::parse(&row.body, row.received_at).event;
+    if is_first {
+        metrics::counter!(telemetry::FACTS, "event" => event.name()).increment(1);
+    }
     let ws = row.workspace;
     // Whatever the secret says: a workspace's endpoint speaks for that workspace's accounts only.
     let accounts = shared.roster.accounts();
@@ -134,14 +137,6 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox) -> Result<Verdict, 
             | Event::AccountStatus { .. },
             None,
         ) => Ok(Verdict::ignored("it names no account")),
-    }
-}
-
-/// Counts a fact by what it says, once: when it is looked at first.
-pub(super) fn count(row: &Inbox) {
-    if row.source == "unipile" {
-        let event = webhook::parse(&row.body, row.received_at).event;
-        metrics::counter!(telemetry::FACTS, "event" => event.name()).increment(1);
     }
 }
 

@@ -42,8 +42,8 @@ impl Verdict {
 }
 
 /// Deals with a row: finds whom it is about, and delivers it.
-async fn verdict(shared: &Arc<Shared>, row: &Inbox) -> Verdict {
-    judge(shared, row).await.unwrap_or_else(|error| broken(row, &error))
+async fn verdict(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> Verdict {
+    judge(shared, row, is_first).await.unwrap_or_else(|error| broken(row, &error))
 }
 
 /// A row that cannot be handled: later, if Postgres is away; never, if it is the row's own fault.
@@ -55,9 +55,9 @@ fn broken(row: &Inbox, error: &store::Error) -> Verdict {
     Verdict::Mark { status: InboxStatus::Failed, outcome: error.to_string(), shard: None }
 }
 
-async fn judge(shared: &Arc<Shared>, row: &Inbox) -> Result<Verdict, store::Error> {
+async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> Result<Verdict, store::Error> {
     match row.source.as_str() {
-        "unipile" => facts::judge(shared, row).await,
+        "unipile" => facts::judge(shared, row, is_first).await,
         // `link`: somebody unsubscribed by the link in a mail.
         "api" | "link" => api(shared, row).await,
         other => Ok(Verdict::Mark {

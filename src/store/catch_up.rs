@@ -4,19 +4,21 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use super::{Error, Pool, clean, failed};
 use crate::domain::id::{AccountId, WorkspaceId};
 use crate::domain::time::Timestamp;
 
 /// Of an account that is seen for the first time, nothing before now is read.
-const MARK: &str = "WITH made AS ( \
-        INSERT INTO account_catch_up (workspace_id, account_id, messages_read_at) VALUES ($1, $2, $3) \
-        ON CONFLICT (workspace_id, account_id) DO NOTHING \
-        RETURNING messages_read_at, relations_read_at, broken, back_at) \
+const MARKS: &str = "WITH want AS (SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS want(workspace_id, account_id)), \
+    made AS ( \
+        INSERT INTO account_catch_up (workspace_id, account_id, messages_read_at) \
+        SELECT workspace_id, account_id, $3 FROM want ON CONFLICT (workspace_id, account_id) DO NOTHING \
+        RETURNING account_id, messages_read_at, relations_read_at, broken, back_at) \
     SELECT * FROM made \
-    UNION ALL SELECT messages_read_at, relations_read_at, broken, back_at FROM account_catch_up \
-    WHERE workspace_id = $1 AND account_id = $2";
+    UNION ALL SELECT account_id, c.messages_read_at, c.relations_read_at, c.broken, c.back_at \
+    FROM want JOIN account_catch_up c USING (workspace_id, account_id)";
 /// Only forward: of two processes that read, the one that got further counts. What was said to be broken while it was read stays
 /// so: forgotten, the account would be halted for ever.
 const MESSAGES_READ: &str = "UPDATE account_catch_up SET messages_read_at = greatest(messages_read_at, $3), \
@@ -56,16 +58,42 @@ pub struct Mark {
 /// # Errors
 /// When Postgres cannot be asked.
 pub async fn mark(pool: &Pool, workspace: WorkspaceId, account: AccountId, now: Timestamp) -> Result<Mark, Error> {
-    let what = failed("reading how far an account was read back");
-    let row =
-        sqlx::query(MARK).bind(workspace.0).bind(account.0).bind(now.to_utc()).fetch_one(pool).await.map_err(&what)?;
-    let time = |column: usize| row.try_get::<Option<DateTime<Utc>>, _>(column).map(|t| t.map(Timestamp::from));
-    Ok(Mark {
-        messages_read_at: time(0).map_err(&what)?.unwrap_or(now),
-        relations_read_at: time(1).map_err(&what)?,
-        broken: row.try_get(2).map_err(&what)?,
-        back_at: time(3).map_err(&what)?,
-    })
+    let read = marks(pool, &[(workspace, account)], now).await?.pop();
+    // Made or found; gone again at once only when the account was deleted meanwhile.
+    Ok(read.map_or(Mark { messages_read_at: now, relations_read_at: None, broken: None, back_at: None }, |(_, m)| m))
+}
+
+/// The same of many, in no order, in one statement.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn marks(
+    pool: &Pool,
+    accounts: &[(WorkspaceId, AccountId)],
+    now: Timestamp,
+) -> Result<Vec<(AccountId, Mark)>, Error> {
+    if accounts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let what = failed("reading how far accounts were read back");
+    let rows = sqlx::query(MARKS)
+        .bind(accounts.iter().map(|(workspace, _)| workspace.0).collect::<Vec<_>>())
+        .bind(accounts.iter().map(|(_, account)| account.0).collect::<Vec<_>>())
+        .bind(now.to_utc())
+        .fetch_all(pool)
+        .await
+        .map_err(&what)?;
+    let mark = |row: &PgRow| {
+        let time = |column: usize| row.try_get::<Option<DateTime<Utc>>, _>(column).map(|t| t.map(Timestamp::from));
+        let mark = Mark {
+            messages_read_at: row.try_get::<DateTime<Utc>, _>(1)?.into(),
+            relations_read_at: time(2)?,
+            broken: row.try_get(3)?,
+            back_at: time(4)?,
+        };
+        Ok((AccountId(row.try_get(0)?), mark))
+    };
+    rows.iter().map(mark).collect::<Result<_, sqlx::Error>>().map_err(&what)
 }
 
 /// Messages and mails before `at` are read, and the account works. `broken`: what it was said to be when the reading began.

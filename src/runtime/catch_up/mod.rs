@@ -6,7 +6,7 @@
 //! been read is in `account_catch_up`; an account that is overdue after a start is read then. What fails is tried again, later
 //! each time. Works on the clock of the process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,29 +66,38 @@ enum ReadError {
 /// Watches the roster and keeps one reader an account.
 pub(super) async fn run(shared: Arc<Shared>) {
     let seats = Arc::new(Semaphore::new(READERS));
-    let mut readers: JoinSet<AccountId> = JoinSet::new();
+    let mut readers: JoinSet<()> = JoinSet::new();
     let mut reading: HashMap<tokio::task::Id, AccountId> = HashMap::new();
     while !shared.is_draining() {
-        for account in shared.roster.accounts().iter() {
-            let has_lists = shared.providers.get(&account.provider).is_some_and(|p| p.lists().is_some());
-            if has_lists && !reading.values().any(|id| *id == account.id) {
-                let task = readers.spawn(read(Arc::clone(&shared), account.id, Arc::clone(&seats)));
-                reading.insert(task.id(), account.id);
-            }
+        let read_already: HashSet<AccountId> = reading.values().copied().collect();
+        let new: Vec<_> = shared.roster.accounts().iter().filter(|a| !read_already.contains(&a.id)).cloned().collect();
+        for (account, mark) in begin(&shared, new).await {
+            let task = readers.spawn(read(Arc::clone(&shared), account, mark, Arc::clone(&seats)));
+            reading.insert(task.id(), account);
         }
         tokio::time::sleep(ACCOUNTS_LOOK).await;
         while let Some(ended) = readers.try_join_next_with_id() {
-            let id = match ended {
-                Ok((id, _)) => id,
+            let task = match ended {
+                Ok((task, ())) => task,
                 Err(crash) => {
                     tracing::error!(%crash, "the reader of an account crashed; starting it again");
                     metrics::counter!(telemetry::ACTOR_RESTARTS).increment(1);
                     crash.id()
                 }
             };
-            reading.remove(&id);
+            reading.remove(&task);
         }
     }
+}
+
+/// How far those of these accounts have been read that have lists: one statement, however many there are at a start.
+async fn begin(shared: &Shared, accounts: Vec<Arc<Account>>) -> Vec<(AccountId, Mark)> {
+    let has_lists = |a: &Arc<Account>| shared.providers.get(&a.provider).is_some_and(|p| p.lists().is_some());
+    let keys: Vec<_> = accounts.iter().filter(|a| has_lists(a)).map(|a| (a.workspace, a.id)).collect();
+    catch_up::marks(&shared.pool, &keys, shared.clock.now()).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, accounts = keys.len(), "cannot read how far accounts were read; trying again");
+        Vec::new()
+    })
 }
 
 /// What is due for an account, and when.
@@ -116,14 +125,14 @@ impl Plan {
     }
 }
 
-/// Reads one account for ever; answers when it is gone from the roster, or the runtime ends.
-async fn read(shared: Arc<Shared>, id: AccountId, seats: Arc<Semaphore>) -> AccountId {
+/// Reads one account for ever; ends when it is gone from the roster, or the runtime ends. `mark`: how far it was read.
+async fn read(shared: Arc<Shared>, id: AccountId, mark: Mark, seats: Arc<Semaphore>) {
     let bell = shared.bells.of(id);
     let mut failures = 0_u32;
     let mut not_before = shared.clock.now();
-    let mut known: Option<Mark> = None;
+    let mut known = Some(mark);
     loop {
-        let Some(account) = shared.roster.accounts().iter().find(|a| a.id == id).map(Arc::clone) else { return id };
+        let Some(account) = shared.roster.accounts().get(id) else { return };
         let mark = match known.take() {
             Some(mark) => mark,
             None => match catch_up::mark(&shared.pool, account.workspace, id, shared.clock.now()).await {
@@ -148,13 +157,13 @@ async fn read(shared: Arc<Shared>, id: AccountId, seats: Arc<Semaphore>) -> Acco
             }
         }
         if shared.is_draining() {
-            return id;
+            return;
         }
         if account.status == AccountStatus::Disabled {
             tokio::time::sleep(ACCOUNTS_LOOK).await;
             continue;
         }
-        let Ok(_seat) = seats.acquire().await else { return id };
+        let Ok(_seat) = seats.acquire().await else { return };
         let ended = turn(&shared, &account, failures).await;
         failures = if ended { 0 } else { failures.saturating_add(1) };
         let rest =

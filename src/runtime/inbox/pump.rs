@@ -14,7 +14,6 @@ use futures_util::stream::FuturesUnordered;
 
 use super::{Verdict, verdict};
 use crate::domain::id::InboxId;
-use crate::runtime::facts;
 use crate::runtime::shared::Shared;
 use crate::store;
 use crate::store::inbox::{self as rows, Inbox, InboxStatus, Mark};
@@ -136,7 +135,6 @@ impl Pump {
         let since = Instant::now();
         for row in read {
             if self.in_hand.insert(row.id) {
-                facts::count(&row);
                 self.ready.push_back(Fact { row, since, tries: 0, is_stranger: false });
             }
         }
@@ -155,7 +153,7 @@ impl Pump {
         {
             let shared = Arc::clone(shared);
             self.judging.push(Box::pin(async move {
-                let verdict = verdict(&shared, &fact.row).await;
+                let verdict = verdict(&shared, &fact.row, fact.tries == 0).await;
                 (fact, verdict)
             }));
         }
