@@ -17,13 +17,11 @@ use super::window::Window;
 mod defaults;
 mod history;
 mod json;
-mod slot;
 #[cfg(test)]
 mod tests;
 
 pub use history::History;
 pub use json::{parse, to_json};
-pub use slot::SlotKey;
 
 /// A day, as limits and ramps count it.
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
