@@ -76,6 +76,9 @@ const BY_EMAIL: &str = by_address!("lower(p.email) = lower($2)");
 const BY_LINKEDIN: &str = by_address!("campaignd_linkedin_slug(p.linkedin_url) = campaignd_linkedin_slug($2)");
 const BY_PHONE: &str = by_address!("campaignd_phone_digits(p.phone) = campaignd_phone_digits($2)");
 
+const KNOWS_CHAT: &str = "SELECT EXISTS (SELECT FROM identities \
+    WHERE workspace_id = $1 AND execution_id = $2 AND account_id = $3 AND kind = 'chat')";
+
 /// Whose executions are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -150,6 +153,25 @@ pub async fn learn(
         .await
         .map_err(failed("noting an identity"))
         .map(drop)
+}
+
+/// Whether an account has a chat with the person of an execution.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn knows_chat(
+    pool: &Pool,
+    workspace: WorkspaceId,
+    execution: ExecutionId,
+    account: AccountId,
+) -> Result<bool, Error> {
+    sqlx::query_scalar(KNOWS_CHAT)
+        .bind(workspace.0)
+        .bind(execution.0)
+        .bind(account.0)
+        .fetch_one(pool)
+        .await
+        .map_err(failed("looking for a chat"))
 }
 
 /// Which executions wait for one of these people to accept an invitation of this account. People are given by their id with

@@ -15,7 +15,7 @@ use crate::domain::send::Action;
 use crate::domain::time::Timestamp;
 use crate::store::account::Listed;
 use crate::store::prospect::{self, Execution, OpenSend};
-use crate::store::{Pool, account, campaign};
+use crate::store::{Pool, account, campaign, identity};
 
 /// What happens next, and when.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -74,6 +74,12 @@ pub(crate) async fn waiting_on(
     };
     let channel = step.as_ref().and_then(|step| step.action.channel());
     let mut why = Reasons { texted: step.as_ref().is_some_and(|step| step.message.is_some()), ..Reasons::default() };
+    let account = open.as_ref().map(|open| AccountId(open.account_id));
+    if let (Some(Channel::Whatsapp), Some(account)) =
+        (channel, account.or_else(|| chosen_account(execution, Channel::Whatsapp)))
+    {
+        why.first = !identity::knows_chat(pool, workspace, execution.execution_id(), account).await?;
+    }
     if execution.status.as_deref() == Some("pending")
         && let Some(channel) = channel
     {
@@ -81,7 +87,7 @@ pub(crate) async fn waiting_on(
             why.missing = Some(channel);
         } else if let Some(chosen) = chosen_account(execution, channel)
             && let Some(row) = account::list(pool, workspace, Some(chosen)).await?.pop()
-            && let Some(kind) = step.and_then(|step| Kind::of(step.action, step.message.is_some(), false))
+            && let Some(kind) = step.and_then(|step| Kind::of(step.action, step.message.is_some(), why.first))
         {
             why.budget = Waits::of_account(&row).why(kind, now).map(|(text, until)| (row, text, until));
         }
@@ -96,6 +102,8 @@ struct Reasons {
     missing: Option<Channel>,
     /// The next step has a text.
     texted: bool,
+    /// Nothing has gone to this person on the step's channel yet.
+    first: bool,
     /// The account that contacts this person, and why its budget has no room for the next step.
     budget: Option<(Listed, String, Option<DateTime<Utc>>)>,
 }
@@ -134,7 +142,7 @@ fn explain(execution: &Execution, open: Option<&OpenSend>, campaign: &str, why: 
         return WaitingOn::new("person", "paused by an operator: resume it to go on");
     }
     if let (true, Some(open)) = (status == "executing", open) {
-        return explain_send(open, campaign, why.texted, at);
+        return explain_send(open, campaign, why, at);
     }
     if campaign != "active" {
         let mend = if campaign == "draft" { "start it" } else { "resume it" };
@@ -200,7 +208,7 @@ impl WaitingOn {
     }
 }
 
-fn explain_send(open: &OpenSend, campaign: &str, texted: bool, at: Timestamp) -> WaitingOn {
+fn explain_send(open: &OpenSend, campaign: &str, why: &Reasons, at: Timestamp) -> WaitingOn {
     let now = at.to_utc();
     let (action, account) = (&open.action, &open.account_name);
     let about = WaitingOn {
@@ -222,7 +230,7 @@ fn explain_send(open: &OpenSend, campaign: &str, texted: bool, at: Timestamp) ->
                 ..say("account", format!("{action} waits its turn: account '{account}' sends again at {}", shown(at)))
             },
             None => match Action::parse(action)
-                .and_then(|action| Kind::of(action, texted, false))
+                .and_then(|action| Kind::of(action, why.texted, why.first))
                 .and_then(|kind| Waits::of_send(open).why(kind, at))
             {
                 Some((text, until)) => WaitingOn {
@@ -364,6 +372,17 @@ mod tests {
             "send_linkedin_message waits for account 'Seat': 1 of message in 24 hours are used up; there is room again at \
              1970-01-02T00:15:00Z"
         );
+        let chat = OpenSend {
+            limits: Some(json!({"kind": "whatsapp", "limits": {"whatsapp_new_chat": {"day": 1}}, "warm_up": null})),
+            history: Some(json!({"v": 1, "counts": {"whatsapp_new_chat": [[0, 1]]}, "rests": {}})),
+            channel: "whatsapp".to_owned(),
+            action: "send_whatsapp".to_owned(),
+            ..open("pending", "active")
+        };
+        let first = Reasons { first: true, ..Reasons::default() };
+        let said = explain(&executing, Some(&chat), "active", &first, at).text;
+        assert!(said.contains("1 of whatsapp_new_chat in 24 hours are used up"), "{said}");
+        assert_eq!(explain(&executing, Some(&chat), "active", &Reasons::default(), at).kind, "send");
         let said = explain(&waiting, None, "active", &Reasons::default(), at);
         assert_eq!(
             said.text,
