@@ -181,7 +181,8 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     let (spent, budget_gap) = match spend::spend(account, &row, &request, now) {
         Spend::Now { spent, gap } => (spent, gap),
         Spend::Closed(until) => return Report::Rest(job, until),
-        Spend::Scarce(until) => return Report::Scarce(job, until),
+        // Into the line of what it has turned out to be.
+        Spend::Scarce(kind, until) => return Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
         Spend::Never(kind) => {
             let error = format!("account '{}' never does this: its limit of {kind} is 0", account.name);
             let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
@@ -272,7 +273,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
             Report::Held(job, row.send.campaign)
         }
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => match brake {
-            Some((_, until)) => Report::Scarce(job, until),
+            Some((kind, until)) => Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
             None => Report::Rest(job, now + quota_rest),
         },
         SendOutcome::Unknown { .. } => Report::Later(job, settle::first_read(shared, row.send.action, now)),

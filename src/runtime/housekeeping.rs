@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorRef};
 
-use super::backlog::Lane;
+use super::backlog::Slot;
 use super::channel::{ChannelActor, ChannelMessage};
 use super::shard::ShardMessage;
 use super::shared::Shared;
@@ -186,7 +186,9 @@ async fn start_channels(shared: &Arc<Shared>, accounts: Vec<Arc<Account>>) -> Re
 /// Hints at everything that is open for these accounts.
 async fn tell_all(shared: Arc<Shared>, accounts: Vec<AccountId>) {
     for send in open_sends(&shared, &accounts).await {
-        shared.hint_channel(send.account, Lane::of_step(send.step), (send.workspace, send.id));
+        let flow = shared.roster.flow(send.campaign, send.flow_version).await.ok();
+        let slot = Slot::of_open(send.action, send.step, flow.as_deref());
+        shared.backlog(send.account).hint(slot, (send.workspace, send.id));
     }
 }
 
@@ -211,7 +213,7 @@ async fn start_channel(shared: &Arc<Shared>, account: Arc<Account>, open: Vec<Op
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
                 let _ = ended.await;
-                Lane::ALL.iter().for_each(|lane| shared.backlog(id, *lane).detach());
+                shared.backlog(id).detach();
                 if shared.is_draining() {
                     return;
                 }
@@ -238,10 +240,8 @@ fn sample_backlogs(shared: &Shared) {
     let mut lengths: HashMap<Channel, (usize, usize)> = HashMap::new();
     for account in shared.roster.accounts().iter() {
         let sum = lengths.entry(account.channel).or_default();
-        for lane in Lane::ALL {
-            let (line, queue) = shared.backlog(account.id, lane).lengths();
-            *sum = (sum.0 + line, sum.1 + queue);
-        }
+        let (line, queue) = shared.backlog(account.id).lengths();
+        *sum = (sum.0 + line, sum.1 + queue);
     }
     for channel in Channel::ALL {
         let (line, queue) = lengths.get(channel).copied().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! From decisions to rows: what one commit of an execution holds.
 
-use super::backlog::{Lane, Place};
+use super::backlog::{Place, Slot};
 use super::shared::{SendHint, Shared};
 use super::work::{Runnable, SendDetails};
 use crate::domain::execution::Execution;
@@ -34,7 +34,7 @@ pub(super) enum Added {
     /// It needs an account and there is none.
     NoAccount,
     /// This line of this account has enough to do.
-    Full(AccountId, Lane),
+    Full(AccountId, Slot),
 }
 
 /// Who is to be told once a plan is durable.
@@ -77,17 +77,17 @@ impl<'a> Plan<'a> {
         trigger: Trigger,
         mut next: Execution,
         effects: Vec<Effect>,
-        granted: Option<(AccountId, Lane)>,
+        granted: Option<(AccountId, Slot)>,
     ) -> Added {
         let (mut accounts, mut places) = (Vec::new(), Vec::new());
         for effect in &effects {
             if let Effect::Send(intent) = effect {
                 let Some(account) = self.account(&mut next, intent) else { return Added::NoAccount };
                 accounts.push(account);
-                let lane = Lane::of(&next);
-                if granted != Some((account, lane)) {
-                    let Some(place) = self.shared.backlog(account, lane).enter() else {
-                        return Added::Full(account, lane);
+                let slot = Slot::of(&next, self.row.flow.step(intent.step));
+                if granted != Some((account, slot)) {
+                    let Some(place) = self.shared.backlog(account).enter(slot) else {
+                        return Added::Full(account, slot);
                     };
                     places.push(place);
                 }

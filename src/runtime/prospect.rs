@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::backlog::{Lane, Rank};
+use super::backlog::Rank;
 use super::plan::{Added, Plan, Told};
 use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
@@ -90,7 +90,7 @@ impl Resident {
         if trigger.is_time() && !self.row.campaign.is_active() {
             return self.done(Outcome::Held { releases });
         }
-        let granted = if let Work::Granted(account, lane) = work { Some((*account, *lane)) } else { None };
+        let granted = if let Work::Granted(account, slot) = work { Some((*account, *slot)) } else { None };
         match self.decide(execution, &trigger, now) {
             Decision::Rejected(why) => self.done(Outcome::Rejected(why.as_str())),
             Decision::Transition { next, effects } => {
@@ -98,10 +98,10 @@ impl Resident {
                 match plan.add(trigger, *next, effects, granted) {
                     Added::Yes => {}
                     Added::NoAccount => return self.done(Outcome::Held { releases }),
-                    Added::Full(account, lane) => {
+                    Added::Full(account, slot) => {
                         let due = execution.next_execution_at.unwrap_or(now);
                         let rank = Rank::of_priority(self.row.campaign.priority());
-                        self.shared.backlog(account, lane).line_up(rank, due, execution.id);
+                        self.shared.backlog(account).line_up(slot, rank, due, execution.id);
                         return self.done(Outcome::Lined);
                     }
                 }
@@ -155,9 +155,9 @@ impl Resident {
         match committed {
             Committed::Done => {
                 self.row.execution = pending.next;
-                let lane = Lane::of(&self.row.execution);
+                let slot = self.row.slot();
                 for (account, hint) in &pending.told.hints {
-                    self.shared.hint_channel(*account, lane, *hint);
+                    self.shared.backlog(*account).hint(slot, *hint);
                 }
                 let version = self.row.execution.version;
                 self.done(Outcome::Applied { version, trigger: pending.trigger });

@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use ractor::ActorRef;
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::backlog::{Backlog, Lane};
+use super::backlog::{Backlog, Slot};
 use super::catch_up::Bells;
 use super::channel::ChannelMessage;
 use super::gather::{Claims, Finds, Gatherer, Loads};
@@ -52,8 +52,8 @@ pub(super) struct Shared {
     /// Filled once, right after the shard supervisors have started.
     pub(super) shards: OnceLock<Vec<ActorRef<ShardMessage>>>,
     pub(super) channels: DashMap<AccountId, ActorRef<ChannelMessage>>,
-    /// What each account has to do, by line. Outlives a crashed channel actor.
-    pub(super) backlogs: DashMap<(AccountId, Lane), Arc<Backlog>>,
+    /// What each account has to do. Outlives a crashed channel actor.
+    pub(super) backlogs: DashMap<AccountId, Arc<Backlog>>,
     /// Reads and claims of sends, of all accounts together.
     pub(super) loads: Gatherer<Loads>,
     pub(super) claims: Gatherer<Claims>,
@@ -106,26 +106,21 @@ impl Shared {
         }
     }
 
-    /// Tells the channel of an account that a send may be waiting for it.
-    pub(super) fn hint_channel(&self, account: AccountId, lane: Lane, hint: SendHint) {
-        self.backlog(account, lane).hint(hint);
-    }
-
-    /// The same for every account of an execution: which of them carries the send, its row tells.
-    pub(super) fn hint_channels(&self, execution: &Execution, hint: SendHint) {
+    /// Tells every account of an execution that a send may be waiting for it: which of them carries it, its row tells.
+    pub(super) fn hint_channels(&self, execution: &Execution, slot: Slot, hint: SendHint) {
         for channel in Channel::ALL {
             if let Some(account) = execution.accounts.get(*channel) {
-                self.hint_channel(account, Lane::of(execution), hint);
+                self.backlog(account).hint(slot, hint);
             }
         }
     }
 
-    /// What a line of an account has to do. Made on demand: a hint may come before the account's channel has started.
-    pub(super) fn backlog(&self, account: AccountId, lane: Lane) -> Arc<Backlog> {
-        if let Some(backlog) = self.backlogs.get(&(account, lane)) {
+    /// What an account has to do. Made on demand: a hint may come before the account's channel has started.
+    pub(super) fn backlog(&self, account: AccountId) -> Arc<Backlog> {
+        if let Some(backlog) = self.backlogs.get(&account) {
             return Arc::clone(&backlog);
         }
-        Arc::clone(&self.backlogs.entry((account, lane)).or_insert_with(|| Backlog::new(account, lane)))
+        Arc::clone(&self.backlogs.entry(account).or_insert_with(|| Backlog::new(account)))
     }
 
     /// Whether there are as many live actors as there may be.

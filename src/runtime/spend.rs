@@ -17,7 +17,7 @@ pub(super) enum Spend {
     /// The account does nothing at all before that.
     Closed(Timestamp),
     /// The account does nothing of this kind before that.
-    Scarce(Timestamp),
+    Scarce(Kind, Timestamp),
     /// This account never does it.
     Never(Kind),
     /// Nobody knows what the account has done: nothing may be sent.
@@ -50,7 +50,7 @@ pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, no
             Spend::Closed(budget.hours.as_ref().map_or(until, |hours| hours.next_open(now)))
         }
         Decision::Wait { until, why: Why::Resting | Why::DayFull { .. } | Why::WeekFull { .. } } => {
-            Spend::Scarce(until)
+            Spend::Scarce(kind, until)
         }
         Decision::Never { kind } => Spend::Never(kind),
     }

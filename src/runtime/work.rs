@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::backlog::{Lane, Place};
+use super::backlog::{Place, Slot};
 use super::{DeliverError, Delivery};
 use crate::domain::budget::Kind;
 use crate::domain::execution::{Execution, Status};
@@ -22,7 +22,7 @@ pub(super) enum Work {
     /// Its wake-up has come; which timer it is, the execution knows.
     Wake,
     /// It was due and waited for its account, which has a place for its send now.
-    Granted(AccountId, Lane),
+    Granted(AccountId, Slot),
     /// A fact, a command, or a send's outcome.
     Trigger(Trigger, Option<Box<SendDetails>>),
 }
@@ -71,8 +71,8 @@ impl Inbound {
 
     /// Lets a due execution use its place in the backlog.
     pub(super) fn granted(place: Place) -> Self {
-        let (account, lane) = place.whose();
-        let work = Work::Granted(account, lane);
+        let (account, slot) = place.whose();
+        let work = Work::Granted(account, slot);
         Self { place: Some(place), ..Self::new(work) }
     }
 
@@ -123,6 +123,13 @@ pub(super) struct Runnable {
     pub(super) execution: Execution,
     pub(super) campaign: Arc<Campaign>,
     pub(super) flow: Arc<Flow>,
+}
+
+impl Runnable {
+    /// The line of the send that it has decided.
+    pub(super) fn slot(&self) -> Slot {
+        Slot::of(&self.execution, self.flow.step(self.execution.current_step))
+    }
 }
 
 /// What came of reading a row.

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use crate::client::{Api, flow};
 use crate::fake::{Act, Rig, hours};
 
-/// Most sends that are decided of an account that waits for its budget.
-const ROOM: i64 = 8;
+/// Most sends that are decided of a line that waits for its budget. As many again after a restart, where some may decide
+/// before the channel has heard of those that are decided already.
+const ROOM: i64 = 2 * 8;
 /// Room comes back when the quarter of an hour in which it was used has left the window.
 const QUARTER: Duration = Duration::from_secs(900);
 
@@ -104,6 +105,31 @@ async fn a_follow_up_does_not_wait_behind_first_touches_that_wait_for_their_budg
     rig.fake.until_calls(2).await;
     let last = rig.fake.calls().pop().unwrap();
     assert_eq!(last.text, "hello");
+    assert!(rig.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_first_touch_waits_behind_those_of_another_kind_whose_budget_is_used_up() {
+    let mut rig = Rig::manual().await;
+    let account = rig.account(Channel::Linkedin, "seat").await;
+    limit(&rig, account, json!({"invite_with_note": {"day": 1}})).await;
+    let noted = rig
+        .campaign(&json!({"schema_version": 1, "steps": [
+            {"id": "invite", "action": "send_linkedin_cr", "message": "hello"}]}))
+        .await;
+    rig.prospects(noted, 30).await;
+    rig.start().await;
+    rig.fake.until_calls(1).await;
+    until_waiting(&rig, 29).await;
+    assert!(rig.stop().await);
+    rig.start().await;
+    until_waiting(&rig, 29).await;
+    let plain = rig.campaign(&invitations()).await;
+    rig.prospects(plain, 20).await;
+    rig.handle().arrivals();
+    rig.fake.until_calls(21).await;
+    until_waiting(&rig, 29).await;
+    assert_eq!(rig.fake.doubled(), []);
     assert!(rig.stop().await);
 }
 

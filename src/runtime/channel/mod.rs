@@ -12,7 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::backlog::{BACKLOG_MAX, BUDGETED_MAX, Backlog, Lane, Load};
+use super::backlog::{BACKLOG_MAX, BUDGETED_MAX, Backlog, Slot, Standing};
 use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
 use super::{dispatch, housekeeping};
@@ -22,6 +22,10 @@ use crate::domain::send::{SendOutcome, SendStatus};
 use crate::domain::time::Timestamp;
 use crate::store::send as rows;
 use crate::telemetry;
+
+mod lines;
+
+use lines::Lines;
 
 /// Real wait before a send is looked at again that was held back while nothing here says why.
 const HELD_WAIT: Duration = Duration::from_secs(5);
@@ -83,7 +87,7 @@ impl Seat {
 pub(super) struct Job {
     pub(super) hint: SendHint,
     /// The line it takes up room in.
-    pub(super) lane: Lane,
+    pub(super) slot: Slot,
     /// It may hold the gate: behind others that wait for the gate it would wait for all of them.
     pub(super) holds_gate: bool,
     /// Reads back that found nothing.
@@ -99,7 +103,7 @@ pub(super) enum Report {
     Gone(SendId),
     /// To be looked at again then.
     Later(Job, Timestamp),
-    /// To be looked at again then, when the account's budget has room for it. Others of its kind are no better off, so it
+    /// To be looked at again then, when the account's budget has room for it. Others in its line are no better off, so it
     /// keeps its room.
     Scarce(Job, Timestamp),
     /// To be looked at again when the campaign or the account changes.
@@ -113,33 +117,14 @@ pub(super) enum Report {
 /// Jobs in the order of a time, then of arrival.
 type Timed = BTreeMap<(Timestamp, u64), Job>;
 
-/// What takes up room in one line.
-struct Line {
-    lane: Lane,
-    backlog: Arc<Backlog>,
-    /// What may run now, by the time since when it may.
-    ready: Timed,
-    /// What waits for the account's budget.
-    scarce: Timed,
-    /// Held back by the account.
-    stuck: Vec<Job>,
-}
-
-impl Line {
-    fn new(shared: &Shared, account: &Account, lane: Lane) -> Self {
-        let backlog = shared.backlog(account.id, lane);
-        Self { lane, backlog, ready: Timed::new(), scarce: Timed::new(), stuck: Vec::new() }
-    }
-}
-
 /// The state of a channel.
 pub(super) struct Queue {
     shared: Arc<Shared>,
     seat: Arc<Seat>,
     /// What may hold the gate: before everything else.
     first: VecDeque<Job>,
-    /// In the order of [`Lane::ALL`]: as long as the first has something that may run, the second waits.
-    lines: [Line; 2],
+    lines: Lines,
+    backlog: Arc<Backlog>,
     /// What waits for a time of its own: until then others pass it by, and it takes up no room.
     later: Timed,
     /// Held back by their campaign: they take up no room either.
@@ -147,7 +132,7 @@ pub(super) struct Queue {
     /// All of the above and the one in flight, so that a repeated hint adds nothing.
     known: HashSet<SendId>,
     arrivals: u64,
-    in_flight: Option<(SendId, Lane)>,
+    in_flight: Option<(SendId, Slot)>,
     /// The send in flight was hinted at meanwhile: what its job saw may be out of date.
     hinted: Option<SendHint>,
     rest_until: Option<Timestamp>,
@@ -170,7 +155,8 @@ impl Actor for ChannelActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut queue = Queue {
             first: VecDeque::new(),
-            lines: Lane::ALL.map(|lane| Line::new(&shared, &account, lane)),
+            lines: Lines::default(),
+            backlog: shared.backlog(account.id),
             shared,
             seat: Seat::new(account),
             later: Timed::new(),
@@ -185,12 +171,8 @@ impl Actor for ChannelActor {
             drained: None,
         };
         queue.open(&open);
-        let mut overflowed = false;
-        for line in &queue.lines {
-            let wake = myself.clone();
-            overflowed |= line.backlog.attach(Box::new(move || drop(wake.cast(ChannelMessage::Wake))));
-        }
-        if overflowed {
+        let wake = myself.clone();
+        if queue.backlog.attach(Box::new(move || drop(wake.cast(ChannelMessage::Wake)))) {
             tokio::spawn(housekeeping::tell_again(Arc::clone(&queue.shared), queue.seat.account.id, myself.clone()));
         }
         let _ = myself.cast(ChannelMessage::Wake);
@@ -203,11 +185,8 @@ impl Actor for ChannelActor {
         message: Self::Msg,
         queue: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        for n in 0..queue.lines.len() {
-            let Some((lane, hints)) = queue.lines.get(n).map(|line| (line.lane, line.backlog.take_hints())) else {
-                break;
-            };
-            hints.into_iter().for_each(|hint| queue.hint(hint, lane, false));
+        for (slot, hint) in queue.backlog.take_hints() {
+            queue.hint(hint, slot, false);
         }
         match message {
             ChannelMessage::Report(report) => queue.report(report, &myself),
@@ -235,14 +214,14 @@ impl Queue {
     fn open(&mut self, open: &[rows::OpenSend]) {
         for send in open {
             let holds_gate = send.status != SendStatus::Pending;
-            self.hint((send.workspace, send.id), Lane::of_step(send.step), holds_gate);
+            self.hint((send.workspace, send.id), Slot::of_open(send.action, send.step, None), holds_gate);
         }
     }
 
-    fn hint(&mut self, hint: SendHint, lane: Lane, holds_gate: bool) {
+    fn hint(&mut self, hint: SendHint, slot: Slot, holds_gate: bool) {
         if !self.known.contains(&hint.1) {
             let now = self.shared.clock.now();
-            self.put(Job { hint, lane, holds_gate, absent: 0, unreadable: 0 }, now);
+            self.put(Job { hint, slot, holds_gate, absent: 0, unreadable: 0 }, now);
         } else if self.in_flight.is_some_and(|(send, _)| send == hint.1) {
             self.hinted = Some(hint);
         } else {
@@ -253,14 +232,8 @@ impl Queue {
     /// Something happened to a send that waits for the budget: it may have been taken back, and its execution waits to hear that.
     /// Not to one that waits to be read back: too early a look would take it for not sent.
     fn look_now(&mut self, send: SendId) {
-        let now = self.shared.clock.now();
-        let waiting = self.lines.iter_mut().map(|line| &mut line.scarce);
-        let found = waiting.filter_map(|timed| {
-            let key = *timed.iter().find(|(_, job)| job.hint.1 == send)?.0;
-            timed.remove(&key)
-        });
-        let found: Vec<Job> = found.collect();
-        for job in found {
+        if let Some(job) = self.lines.take_scarce(send) {
+            let now = self.shared.clock.now();
             self.put(job, now);
         }
     }
@@ -276,14 +249,6 @@ impl Queue {
         (at, self.arrivals)
     }
 
-    fn line(&mut self, lane: Lane) -> &mut Line {
-        let [follow_up, first] = &mut self.lines;
-        match lane {
-            Lane::FollowUp => follow_up,
-            Lane::First => first,
-        }
-    }
-
     fn looks_again(&self) -> bool {
         self.look_again.as_ref().is_some_and(|later| !later.is_finished())
     }
@@ -291,44 +256,37 @@ impl Queue {
     fn release(&mut self) {
         let now = self.shared.clock.now();
         let mut jobs = std::mem::take(&mut self.held);
-        for line in &mut self.lines {
-            jobs.append(&mut line.stuck);
-            // The budget may be another one.
-            jobs.extend(std::mem::take(&mut line.scarce).into_values());
-        }
+        // The budget may be another one.
+        jobs.append(&mut self.lines.release());
         for job in jobs {
             self.put(job, now);
         }
     }
 
     /// Tells the backlog what there is, and lets in who may decide next.
-    fn let_in(&self) {
+    fn let_in(&mut self) {
         if self.shared.is_draining() {
             return;
         }
-        for line in &self.lines {
-            let in_flight = self.in_flight.is_some_and(|(_, lane)| lane == line.lane);
-            let load = Load {
-                room: if self.seat.account.budget.is_some() { BUDGETED_MAX } else { BACKLOG_MAX },
-                open: line.ready.len() + line.scarce.len() + line.stuck.len() + usize::from(in_flight),
-                // Of both lines: told once.
-                known: if line.lane == Lane::FollowUp { self.known.len() } else { 0 },
-                off: self.seat.account.status == AccountStatus::Disabled,
-            };
-            for (execution, place) in line.backlog.settle(load) {
-                self.shared.to_shard(execution, ShardMessage::Grant(execution, place));
-            }
+        let standing = Standing {
+            room: if self.seat.account.budget.is_some() { BUDGETED_MAX } else { BACKLOG_MAX },
+            open: self.lines.open(self.in_flight.map(|(_, slot)| slot)),
+            known: self.known.len(),
+            off: self.seat.account.status == AccountStatus::Disabled,
+        };
+        for (execution, place) in self.backlog.settle(standing) {
+            self.shared.to_shard(execution, ShardMessage::Grant(execution, place));
         }
     }
 
     fn report(&mut self, report: Report, myself: &ActorRef<ChannelMessage>) {
-        let lane = self.in_flight.take().map_or(Lane::FollowUp, |(_, lane)| lane);
+        let slot = self.in_flight.take().map(|(_, slot)| slot);
         let hinted = self.hinted.take();
         match report {
             Report::Gone(send) => {
                 self.known.remove(&send);
-                if let Some(hint) = hinted {
-                    self.hint(hint, lane, false);
+                if let Some((hint, slot)) = hinted.zip(slot) {
+                    self.hint(hint, slot, false);
                 }
             }
             // What the job saw may be out of date.
@@ -339,7 +297,7 @@ impl Queue {
             Report::Later(job, at) => self.put(job, at),
             Report::Scarce(job, at) => {
                 let key = self.arrived(at);
-                self.line(job.lane).scarce.insert(key, job);
+                self.lines.scarce(key, job);
             }
             Report::Held(job, campaign) => {
                 // Where the table said no and our copy says yes, no change may ever be seen: look again.
@@ -353,7 +311,7 @@ impl Queue {
                     });
                     self.look_again = Some(later.abort_handle());
                 }
-                if runs { self.line(job.lane).stuck.push(job) } else { self.held.push(job) }
+                if runs { self.lines.stuck(job) } else { self.held.push(job) }
             }
             Report::Rest(job, until) => {
                 self.rest_until = self.rest_until.max(Some(until));
@@ -374,30 +332,19 @@ impl Queue {
             if job.holds_gate {
                 self.first.push_back(job);
             } else {
-                self.line(job.lane).ready.insert(key, job);
+                self.lines.ready(key, job);
             }
         }
-        for line in &mut self.lines {
-            while let Some(next) = line.scarce.first_entry().filter(|next| next.key().0 <= now) {
-                let (key, job) = next.remove_entry();
-                line.ready.insert(key, job);
-            }
-        }
-    }
-
-    /// The job that goes next.
-    fn next_job(&mut self) -> Option<Job> {
-        let first = self.first.pop_front();
-        first.or_else(|| self.lines.iter_mut().find_map(|line| line.ready.pop_first().map(|(_, job)| job)))
+        self.lines.ripen(now);
     }
 
     /// When there is something to do: `None` when there is nothing to wait for.
     fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
-        if !self.first.is_empty() || self.lines.iter().any(|line| !line.ready.is_empty()) {
+        if !self.first.is_empty() || self.lines.is_ready() {
             return Some(now);
         }
-        let waiting = self.lines.iter().map(|line| &line.scarce).chain([&self.later]);
-        waiting.filter_map(|timed| timed.first_key_value()).map(|((at, _), _)| *at).min()
+        let later = self.later.first_key_value().map(|((at, _), _)| *at);
+        later.into_iter().chain(self.lines.next_at()).min()
     }
 
     /// Starts the next job if the account may act now, else sets the alarm for when it may.
@@ -422,8 +369,8 @@ impl Queue {
             // The call of a crashed predecessor is still running: never two at once.
             return self.alarm_in(myself, PREDECESSOR_WAIT);
         }
-        let Some(job) = self.next_job() else { return };
-        self.in_flight = Some((job.hint.1, job.lane));
+        let Some(job) = self.first.pop_front().or_else(|| self.lines.pop()) else { return };
+        self.in_flight = Some((job.hint.1, job.slot));
         if let Some(before_send) = &self.shared.before_send {
             before_send(job.hint.1);
         }

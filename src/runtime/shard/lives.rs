@@ -40,7 +40,7 @@ impl Shard {
         }
         // The hint that followed the send's commit may have been lost with the process.
         if let Some(send) = row.execution.open_send {
-            self.shared.hint_channels(&row.execution, (row.execution.workspace, send));
+            self.shared.hint_channels(&row.execution, row.slot(), (row.execution.workspace, send));
         }
         // Not again in front of the quarantine that mending itself has led to, nor of a mending that is still to be done.
         if needs_mending(&row.execution, &row.flow) && !entry.has_work_before_mending() {
