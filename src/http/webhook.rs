@@ -91,9 +91,11 @@ async fn take_in(shared: &Shared, endpoint: &str, request: Request) -> Result<St
     let body = body(request, &()).await?;
 
     let now = shared.app.clock.now();
+    let id = InboxId(campaign::new_id(now));
+    let fact = shared.app.runtime.new_fact(known.workspace(), id);
     let new = NewInbox {
         workspace: known.workspace(),
-        id: InboxId(campaign::new_id(now)),
+        id,
         source: PROVIDER.to_owned(),
         dedupe_key: format!("{PROVIDER}:{}", parse(&body, now).dedupe_key),
         headers: Some(headers),
@@ -108,7 +110,7 @@ async fn take_in(shared: &Shared, endpoint: &str, request: Request) -> Result<St
             .retry_after(5)
     })?;
     if stored == Stored::New {
-        shared.app.runtime.inbox();
+        fact.stored();
     }
     Ok(stored)
 }

@@ -126,13 +126,13 @@ async fn rule(
     let said = send::said(&shared.pool, found).await?;
     match echo::judge(own, &said) {
         Ruling::Ours => Ok(Verdict::ignored(ECHO)),
-        Ruling::NoteAccepted(executions) => deliver_to(shared, &executions, &Trigger::ConnectionAccepted).await,
+        Ruling::NoteAccepted(executions) => deliver_to(shared, row, &executions, &Trigger::ConnectionAccepted).await,
         Ruling::Wait => Ok(Verdict::Later),
         // To the same person in another campaign, for all we know: its outcome will tell the message's id.
         Ruling::ByHand if in_hand.is_some_and(|send| echo::resembles(own, &send)) => Ok(Verdict::Later),
         Ruling::ByHand if at.is_some_and(|at| row.received_at.since(at) > STALE) => {
             Ok(Verdict::ignored("written by hand, long ago"))
         }
-        Ruling::ByHand => deliver_to(shared, found, &Trigger::HumanTookOver { channel: own.channel }).await,
+        Ruling::ByHand => deliver_to(shared, row, found, &Trigger::HumanTookOver { channel: own.channel }).await,
     }
 }

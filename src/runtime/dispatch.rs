@@ -145,6 +145,8 @@ async fn unanswered(shared: &Shared, job: Job, why: Unanswered) -> Report {
 
 async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch) -> Report {
     let account = &*seat.account;
+    // Whoever has answered is not written to: their answer takes the send back, and the claim finds that.
+    shared.unread.read(row.send.workspace, row.send.execution).await;
     let now = shared.clock.now();
     let send = job.hint.1;
     match shared.roster.flow(row.send.campaign, row.send.flow_version).await {

@@ -10,7 +10,7 @@ use super::inbox::{Verdict, deliver_to};
 use super::shared::Shared;
 use crate::domain::account::{Account, Channel};
 use crate::domain::execution::BounceStatus;
-use crate::domain::id::{ExecutionId, SendId, WorkspaceId};
+use crate::domain::id::{ExecutionId, SendId};
 use crate::domain::trigger::{Sighting, Trigger};
 use crate::provider::unipile::webhook::{self, Event, MailKind, Person};
 use crate::store::identity::{self, IdentityKind, Wanted};
@@ -44,7 +44,7 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> 
                     found = identity::not_of_others(&shared.pool, &found, account.id).await?;
                 }
             }
-            deliver_to(shared, &found, &Trigger::ConnectionAccepted).await
+            deliver_to(shared, row, &found, &Trigger::ConnectionAccepted).await
         }
         (Event::MessageReceived { is_group: true, .. }, _) => Ok(Verdict::ignored("a group chat")),
         (Event::MessageReceived { channel: None, .. } | Event::MessageSeen { channel: None, .. }, _) => {
@@ -69,7 +69,7 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> 
         (Event::MessageReceived { from_us: false, channel: Some(channel), chat_id, sender, .. }, Some(account)) => {
             let found = by_chat(shared, account, channel, chat_id.as_deref(), &sender).await?;
             learn(shared, account, &found, chat_id.as_deref(), &sender).await?;
-            deliver_to(shared, &found.executions, &Trigger::Reply { channel }).await
+            deliver_to(shared, row, &found.executions, &Trigger::Reply { channel }).await
         }
         (Event::MessageSeen { from_us: false, .. }, _) => Ok(Verdict::ignored("we saw what they wrote")),
         (Event::MessageSeen { channel: Some(channel), chat_id, message_id, how, .. }, Some(account)) => {
@@ -79,7 +79,7 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> 
                 let keys = chat_id.map(|id| (IdentityKind::Chat, id)).into_iter();
                 found = by_identity(shared, account, keys.collect()).await?;
             }
-            deliver_to(shared, &found, &Trigger::Seen { channel, how }).await
+            deliver_to(shared, row, &found, &Trigger::Seen { channel, how }).await
         }
         (Event::MessageChanged { what, .. }, _) => Ok(Verdict::ignored(&format!("{what}: nothing follows from it"))),
         (Event::MailReceived { kind: MailKind::Ours, .. }, _) => Ok(Verdict::ignored("our own mail")),
@@ -116,11 +116,11 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> 
                     found = identity::by_address(&shared.pool, ws, Channel::Email, &address).await?;
                 }
             }
-            deliver_to(shared, &found, &trigger).await
+            deliver_to(shared, row, &found, &trigger).await
         }
         (event @ Event::MailSent { .. }, Some(account)) => by_hand::mail(shared, account, row, event).await,
         (Event::MailTracked { how, send, tracking_id, .. }, account) => {
-            tracked(shared, ws, account, how, send, tracking_id).await
+            tracked(shared, row, account, how, send, tracking_id).await
         }
         (Event::AccountStatus { message, .. }, Some(account)) => account_status(shared, account, &message).await,
         (Event::Unknown { event }, _) => Ok(Verdict::ignored(&format!("an event we have no use for: {event}"))),
@@ -233,20 +233,20 @@ async fn find(
 /// A mail was opened or clicked: the label that we gave it names the send, else its tracking id does.
 async fn tracked(
     shared: &Arc<Shared>,
-    workspace: WorkspaceId,
+    row: &Inbox,
     account: Option<&Account>,
     how: Sighting,
     label: Option<SendId>,
     tracking_id: Option<String>,
 ) -> Result<Verdict, store::Error> {
     let mut found: Vec<ExecutionId> = match label {
-        Some(send) => send::of_send(&shared.pool, workspace, send).await?.into_iter().collect(),
+        Some(send) => send::of_send(&shared.pool, row.workspace, send).await?.into_iter().collect(),
         None => Vec::new(),
     };
     if let (true, Some(account), Some(id)) = (found.is_empty(), account, tracking_id) {
         found = by_identity(shared, account, vec![(IdentityKind::Tracking, id)]).await?;
     }
-    deliver_to(shared, &found, &Trigger::Seen { channel: Channel::Email, how }).await
+    deliver_to(shared, row, &found, &Trigger::Seen { channel: Channel::Email, how }).await
 }
 
 async fn account_status(shared: &Arc<Shared>, account: &Account, message: &str) -> Result<Verdict, store::Error> {

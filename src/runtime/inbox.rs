@@ -76,7 +76,7 @@ async fn api(shared: &Arc<Shared>, row: &Inbox) -> Result<Verdict, store::Error>
         return Ok(Verdict::Mark { status: InboxStatus::Failed, outcome: "not a trigger".into(), shard: None });
     };
     match execution::of_prospect(&shared.pool, row.workspace, prospect).await? {
-        Some(execution) => deliver_to(shared, &[execution], &trigger).await,
+        Some(execution) => deliver_to(shared, row, &[execution], &trigger).await,
         None => Ok(Verdict::Nobody),
     }
 }
@@ -96,10 +96,12 @@ pub fn api_trigger(body: &Value) -> Option<Trigger> {
 /// The same person may be in several campaigns: the fact is one for each of them.
 pub(super) async fn deliver_to(
     shared: &Arc<Shared>,
+    row: &Inbox,
     found: &[ExecutionId],
     trigger: &Trigger,
 ) -> Result<Verdict, store::Error> {
     let Some(first) = found.first() else { return Ok(Verdict::Nobody) };
+    shared.unread.found(row.id, found);
     // Before anything is applied: whoever asked not to be written to is on the list even if the process dies here, and also when
     // no execution is left to be moved. The fact stays open until then.
     if let Some(reason) = trigger.suppresses() {

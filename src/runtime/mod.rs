@@ -16,7 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::clock::Clock;
 use crate::domain::execution::Status;
-use crate::domain::id::{CampaignId, ExecutionId, SHARDS};
+use crate::domain::id::{CampaignId, ExecutionId, InboxId, SHARDS, WorkspaceId};
 use crate::domain::trigger::Trigger;
 use crate::provider::Provider;
 use crate::store::lease::{AcquireError, Lease};
@@ -44,6 +44,7 @@ mod shard;
 mod shared;
 mod spend;
 mod thread;
+mod unread;
 mod wheel;
 mod work;
 
@@ -56,6 +57,7 @@ pub use resolve::{ResolveError, Resolved};
 use shard::{ShardMessage, ShardSupervisor};
 use shared::Shared;
 pub use shared::{BeforeSend, BeforeStep};
+pub use unread::NewFact;
 use work::{Inbound, Work};
 
 /// How long shutting down waits for provider calls and commits in flight.
@@ -237,6 +239,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         releases: 0.into(),
         bells: catch_up::Bells::default(),
         inbox: tokio::sync::Notify::new(),
+        unread: unread::Unread::new(),
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
         resolving: tokio::sync::Mutex::new(()),
@@ -456,6 +459,11 @@ impl Handle {
     /// Rows are waiting in `execution_arrivals`: look now.
     pub fn arrivals(&self) {
         self.shared.arrivals.notify_one();
+    }
+
+    /// A fact is about to be stored in `inbox`: from now on nobody it may be about is written to before it was dealt with.
+    pub fn new_fact(&self, workspace: WorkspaceId, id: InboxId) -> NewFact {
+        NewFact::new(Arc::clone(&self.shared), workspace, id)
     }
 
     /// Rows are waiting in `inbox`: look now.

@@ -17,6 +17,7 @@ use super::gather::{Claims, Finds, Gatherer, Loads};
 use super::links::Unsubscribing;
 use super::roster::Roster;
 use super::shard::ShardMessage;
+use super::unread::Unread;
 use crate::clock::Clock;
 use crate::domain::account::Channel;
 use crate::domain::execution::Execution;
@@ -88,6 +89,8 @@ pub(super) struct Shared {
     /// Rung when an account's lists are to be read at once.
     pub(super) bells: Bells,
     pub(super) inbox: Notify,
+    /// Facts that have not reached those they are about.
+    pub(super) unread: Unread,
     pub(super) arrivals: Notify,
     pub(super) roster_changed: Notify,
     /// People who decide sends take turns.
@@ -212,6 +215,7 @@ impl Shared {
             releases: 0.into(),
             bells: Bells::default(),
             inbox: Notify::new(),
+            unread: Unread::new(),
             arrivals: Notify::new(),
             roster_changed: Notify::new(),
             resolving: Mutex::new(()),

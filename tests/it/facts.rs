@@ -1,5 +1,7 @@
 //! Facts in any order, any number of times: each moves an execution once, and what is known in the end is the same.
 
+use std::time::Duration;
+
 use campaignd::domain::account::Channel;
 use campaignd::domain::execution::Status;
 use campaignd::domain::id::{ExecutionId, InboxId};
@@ -29,9 +31,13 @@ fn orders() -> Vec<[usize; 4]> {
 }
 
 async fn store(rig: &Rig, body: &Value) {
+    store_as(rig, InboxId(Uuid::now_v7()), body).await;
+}
+
+async fn store_as(rig: &Rig, id: InboxId, body: &Value) {
     let new = NewInbox {
         workspace: WORKSPACE,
-        id: InboxId(Uuid::now_v7()),
+        id,
         source: "unipile".to_owned(),
         // As if it had come so late that nobody remembers it was here before.
         dedupe_key: Uuid::now_v7().to_string(),
@@ -93,5 +99,37 @@ async fn facts_in_any_order_and_twice_come_to_the_same() {
             .collect();
         assert_eq!(told, expected, "{order:?}");
     }
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
+async fn nobody_is_written_to_while_a_fact_is_taken_in_that_may_be_their_answer() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Whatsapp, "wa").await;
+    let flow = json!({"schema_version": 1, "steps": [
+        {"id": "one", "action": "send_whatsapp", "message": "one", "delay": "1h"},
+        {"id": "two", "action": "send_whatsapp", "message": "two"}]});
+    let campaign = rig.campaign(&flow).await;
+    let people = rig.prospects(campaign, 2).await;
+    rig.start().await;
+    rig.fake.until_calls(2).await;
+    for id in &people {
+        rig.until(*id, "written to", |e| e.whatsapp.sent_count == 1 && e.status == Status::Pending).await;
+    }
+    // Somebody answers; while that is being stored, everybody's next message comes due.
+    let answer = InboxId(Uuid::now_v7());
+    let fact = rig.handle().new_fact(WORKSPACE, answer);
+    rig.clock.advance(Duration::from_secs(3600));
+    for id in &people {
+        rig.until(*id, "its message is decided", |e| e.status == Status::Executing).await;
+    }
+    store_as(&rig, answer, &facts(1)[1]).await;
+    assert_eq!(rig.fake.calls().len(), 2);
+    fact.stored();
+    rig.until_all_final().await;
+    let ends: Vec<Status> = [rig.execution(people[0]).await, rig.execution(people[1]).await].map(|e| e.status).into();
+    assert_eq!(ends, [Status::Completed; 2]);
+    assert_eq!(rig.fake.calls().len(), 3, "who has answered is not written to again, the other is");
+    assert_eq!(rig.one::<i64>("SELECT count(*) FROM sends WHERE status = 'cancelled'").await, 1);
     assert!(rig.stop().await);
 }

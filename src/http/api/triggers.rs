@@ -96,6 +96,7 @@ pub(crate) async fn create(
         received_at: now,
         shard: Some(execution.shard()),
     };
+    let noted = shared.app.runtime.new_fact(workspace, id).about(execution);
     if inbox::store(pool, new).await? == Stored::Duplicate {
         return Ok(Json(TriggerAnswer { duplicate: true, ..TriggerAnswer::default() }).into_response());
     }
@@ -108,7 +109,7 @@ pub(crate) async fn create(
     let outcome = match tokio::time::timeout(APPLY_WAIT, delivery).await {
         Ok(Ok(outcome)) => outcome,
         Err(_) | Ok(Err(DeliverError::Busy | DeliverError::Stopping)) => {
-            shared.app.runtime.inbox();
+            noted.stored();
             let answer = TriggerAnswer { reason: Some("queued"), ..TriggerAnswer::default() };
             return Ok((StatusCode::ACCEPTED, Json(answer)).into_response());
         }

@@ -97,13 +97,20 @@ pub(in crate::runtime) async fn run(shared: Arc<Shared>) {
         let next_look = (!is_reading && pump.has_room()).then_some(look_at);
         let wake = pump.waiting.keys().next().map(|(at, _)| *at).into_iter().chain(next_look).min();
         tokio::select! {
-            Some((fact, verdict)) = pump.judging.next(), if !pump.judging.is_empty() => pump.judged(fact, verdict),
+            Some((fact, verdict)) = pump.judging.next(), if !pump.judging.is_empty() => {
+                shared.unread.judged(fact.row.id);
+                pump.judged(fact, verdict);
+            }
             Some(read) = &mut reading, if is_reading => {
                 is_reading = false;
                 match read {
                     Ok(read) => {
-                        look |= read.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
-                        pump.take(read);
+                        let is_all = read.len() < usize::try_from(BATCH).unwrap_or(usize::MAX);
+                        look |= !is_all;
+                        pump.take(&shared, read);
+                        if is_all {
+                            shared.unread.opened();
+                        }
                     }
                     Err(error) => tracing::warn!(%error, "cannot read the inbox; trying again"),
                 }
@@ -131,10 +138,11 @@ impl Pump {
         self.ready.len() < PARALLEL && self.waiting.len() < WAITING_MAX
     }
 
-    fn take(&mut self, read: Vec<Inbox>) {
+    fn take(&mut self, shared: &Shared, read: Vec<Inbox>) {
         let since = Instant::now();
         for row in read {
             if self.in_hand.insert(row.id) {
+                shared.unread.note(row.workspace, row.id);
                 self.ready.push_back(Fact { row, since, tries: 0, is_stranger: false });
             }
         }
