@@ -49,7 +49,7 @@ struct Inner {
     hints: Vec<(Slot, SendHint)>,
     /// A hint was thrown away.
     overflowed: bool,
-    standing: Standing,
+    load: Load,
     /// `None` while no channel lives.
     bell: Option<Bell>,
     /// The channel has not looked since the bell rang.
@@ -64,13 +64,13 @@ struct Line {
     deciding: usize,
     /// Hints that the channel has not said yet what it has made of.
     hinted: usize,
-    /// See [`Standing::open`].
+    /// See [`Load::open`].
     open: usize,
 }
 
 /// What the channel has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct Load {
     /// How many sends there may be in a line: [`BACKLOG_MAX`] or [`BUDGETED_MAX`].
     pub(super) room: usize,
     /// Sends that fill their line: those that can go now or as soon as the account may act. Not those that wait for
@@ -83,7 +83,7 @@ pub(super) struct Standing {
     pub(super) off: bool,
 }
 
-impl Default for Standing {
+impl Default for Load {
     fn default() -> Self {
         Self { room: BACKLOG_MAX, open: Vec::new(), known: 0, off: false }
     }
@@ -116,13 +116,13 @@ impl std::fmt::Debug for Place {
 impl Line {
     /// What counts against the bound. Of an account that is switched off only those who are deciding: its sends stay where
     /// they are.
-    fn taken(&self, standing: &Standing) -> usize {
-        if standing.off { self.deciding } else { self.open + self.hinted + self.deciding }
+    fn taken(&self, load: &Load) -> usize {
+        if load.off { self.deciding } else { self.open + self.hinted + self.deciding }
     }
 
     /// Whether somebody waits and the line moves up.
-    fn moves_up(&self, standing: &Standing) -> bool {
-        !self.waiting.is_empty() && self.taken(standing) <= standing.room / LOW_PART
+    fn moves_up(&self, load: &Load) -> bool {
+        !self.waiting.is_empty() && self.taken(load) <= load.room / LOW_PART
     }
 }
 
@@ -141,7 +141,7 @@ impl Inner {
     }
 
     fn ring_if_low(&mut self, slot: Slot) {
-        if self.lines.get(&slot).is_some_and(|line| line.moves_up(&self.standing)) {
+        if self.lines.get(&slot).is_some_and(|line| line.moves_up(&self.load)) {
             self.ring();
         }
     }
@@ -161,9 +161,9 @@ impl Backlog {
     /// the send.
     pub(super) fn enter(self: &Arc<Self>, slot: Slot) -> Option<Place> {
         let mut inner = self.inner();
-        let Inner { lines, standing, .. } = &mut *inner;
+        let Inner { lines, load, .. } = &mut *inner;
         let line = lines.entry(slot).or_default();
-        if !line.waiting.is_empty() || line.taken(standing) >= standing.room {
+        if !line.waiting.is_empty() || line.taken(load) >= load.room {
             return None;
         }
         line.deciding += 1;
@@ -212,13 +212,13 @@ impl Backlog {
 
     /// For the channel: says what it has, with the hints that it took, and answers who may decide now, oldest first, each
     /// with its place.
-    pub(super) fn settle(self: &Arc<Self>, standing: Standing) -> Vec<(ExecutionId, Place)> {
+    pub(super) fn settle(self: &Arc<Self>, load: Load) -> Vec<(ExecutionId, Place)> {
         let mut inner = self.inner();
-        let Inner { lines, hints, standing: known, .. } = &mut *inner;
+        let Inner { lines, hints, load: known, .. } = &mut *inner;
         for line in lines.values_mut() {
             (line.open, line.hinted) = (0, 0);
         }
-        for (slot, open) in &standing.open {
+        for (slot, open) in &load.open {
             lines.entry(*slot).or_default().open = *open;
         }
         // What came in since it took the others.
@@ -227,14 +227,14 @@ impl Backlog {
         }
         let mut granted = Vec::new();
         for (slot, line) in lines.iter_mut() {
-            if line.moves_up(&standing) {
-                let room = standing.room.saturating_sub(line.taken(&standing));
+            if line.moves_up(&load) {
+                let room = load.room.saturating_sub(line.taken(&load));
                 let ahead: Vec<_> = (0..room).map_while(|_| line.waiting.pop_first()).collect();
                 line.deciding += ahead.len();
                 granted.extend(ahead.into_iter().map(|(.., execution)| (execution, Place(Arc::clone(self), *slot))));
             }
         }
-        *known = standing;
+        *known = load;
         granted
     }
 
@@ -242,6 +242,6 @@ impl Backlog {
     pub(super) fn lengths(&self) -> (usize, usize) {
         let inner = self.inner();
         let waiting = inner.lines.values().map(|line| line.waiting.len()).sum();
-        (waiting, inner.standing.known + inner.hints.len())
+        (waiting, inner.load.known + inner.hints.len())
     }
 }

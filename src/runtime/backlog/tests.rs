@@ -40,15 +40,15 @@ fn ids(granted: &[(ExecutionId, Place)]) -> Vec<ExecutionId> {
     granted.iter().map(|(id, _)| *id).collect()
 }
 
-const IDLE: Standing = Standing { room: BACKLOG_MAX, open: Vec::new(), known: 0, off: false };
+const IDLE: Load = Load { room: BACKLOG_MAX, open: Vec::new(), known: 0, off: false };
 
 /// The line that most tests are about.
 fn invite() -> Slot {
     Slot::of_open(Action::SendLinkedinCr, 1, None)
 }
 
-fn standing(open: usize, known: usize) -> Standing {
-    Standing { open: vec![(invite(), open)], known, ..IDLE }
+fn load(open: usize, known: usize) -> Load {
+    Load { open: vec![(invite(), open)], known, ..IDLE }
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_campaign_of_higher_priority_stands_ahead_of_what_has_been_due_for_longer() 
 #[test]
 fn an_account_with_a_budget_has_less_room() {
     let (backlog, _) = backlog();
-    let budgeted = Standing { room: BUDGETED_MAX, ..IDLE };
+    let budgeted = Load { room: BUDGETED_MAX, ..IDLE };
     backlog.settle(budgeted.clone());
     let inside: Vec<Place> = std::iter::from_fn(|| backlog.enter(invite())).collect();
     assert_eq!(inside.len(), BUDGETED_MAX);
@@ -103,12 +103,12 @@ fn no_line_takes_the_room_of_another_and_those_under_way_are_let_in_first() {
     assert!(backlog.enter(visit).is_some() && backlog.enter(follow_up).is_some());
     drop(full);
     // Both are full of what waits for a budget, and only one of them empties.
-    let both = Standing { open: vec![(invite(), BACKLOG_MAX), (visit, BACKLOG_MAX)], ..IDLE };
+    let both = Load { open: vec![(invite(), BACKLOG_MAX), (visit, BACKLOG_MAX)], ..IDLE };
     backlog.settle(both);
     for (n, slot) in [(1, invite()), (2, visit), (3, follow_up)] {
         backlog.line_up(slot, Rank::default(), due(n), execution(n.unsigned_abs().into()));
     }
-    assert_eq!(ids(&backlog.settle(standing(BACKLOG_MAX, 64))), [execution(3), execution(2)]);
+    assert_eq!(ids(&backlog.settle(load(BACKLOG_MAX, 64))), [execution(3), execution(2)]);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_hint_takes_up_room_from_the_moment_it_is_given() {
     assert!(backlog.enter(invite()).is_none());
     assert_eq!(backlog.take_hints().len(), BACKLOG_MAX);
     assert!(backlog.enter(invite()).is_none(), "taken, and not yet said what was made of them");
-    backlog.settle(standing(BACKLOG_MAX - 1, 70));
+    backlog.settle(load(BACKLOG_MAX - 1, 70));
     assert!(backlog.enter(invite()).is_some());
 }
 
@@ -143,7 +143,7 @@ fn the_line_and_the_hints_survive_the_channel_and_too_many_hints_are_said_to_be_
 #[test]
 fn an_account_that_is_switched_off_lets_its_whole_line_go_in_portions_whatever_it_has() {
     let (backlog, rung) = backlog();
-    let stuck = || standing(BACKLOG_MAX, BACKLOG_MAX);
+    let stuck = || load(BACKLOG_MAX, BACKLOG_MAX);
     assert!(backlog.settle(stuck()).is_empty());
     for n in 0..1000 {
         backlog.line_up(invite(), Rank::default(), due(n), execution(n.unsigned_abs().into()));
@@ -151,7 +151,7 @@ fn an_account_that_is_switched_off_lets_its_whole_line_go_in_portions_whatever_i
     assert!(backlog.settle(stuck()).is_empty());
     let mut left = Vec::new();
     loop {
-        let granted = backlog.settle(Standing { off: true, ..stuck() });
+        let granted = backlog.settle(Load { off: true, ..stuck() });
         if granted.is_empty() {
             break;
         }
@@ -244,7 +244,7 @@ impl World {
         let sends = sends.min(self.queue);
         self.queue -= sends;
         self.sent += sends;
-        for (id, place) in self.backlog.settle(standing(self.queue, self.queue)) {
+        for (id, place) in self.backlog.settle(load(self.queue, self.queue)) {
             let oldest = self.line.pop_first().unwrap();
             assert_eq!(oldest.1, id, "not the oldest");
             self.inside.push((oldest, place));

@@ -12,7 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::backlog::{BACKLOG_MAX, BUDGETED_MAX, Backlog, Slot, Standing};
+use super::backlog::{BACKLOG_MAX, BUDGETED_MAX, Backlog, Load, Slot};
 use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
 use super::{dispatch, housekeeping};
@@ -268,13 +268,13 @@ impl Queue {
         if self.shared.is_draining() {
             return;
         }
-        let standing = Standing {
+        let load = Load {
             room: if self.seat.account.budget.is_some() { BUDGETED_MAX } else { BACKLOG_MAX },
             open: self.lines.open(self.in_flight.map(|(_, slot)| slot)),
             known: self.known.len(),
             off: self.seat.account.status == AccountStatus::Disabled,
         };
-        for (execution, place) in self.backlog.settle(standing) {
+        for (execution, place) in self.backlog.settle(load) {
             self.shared.to_shard(execution, ShardMessage::Grant(execution, place));
         }
     }
