@@ -15,6 +15,7 @@ pub mod campaign;
 pub mod client;
 mod database;
 mod demo;
+pub mod listing;
 mod live;
 pub mod output;
 mod people;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::client::{Answer, Client, Error, Remote, read};
+use super::listing::Listing;
 use super::output::{Colour, Failure, Paint, Table, clean, count, print, print_json, relative, status_colour};
 
 mod chunks;
@@ -61,15 +62,9 @@ pub enum Command {
         /// Only those with this status
         #[arg(long, value_parser = ["pending", "executing", "waiting_trigger", "completed", "failed", "paused"])]
         status: Option<String>,
-        /// How many at most
-        #[arg(long, default_value_t = 100, value_name = "N")]
-        limit: u32,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// The server to talk to
+        /// How much of it
         #[command(flatten)]
-        remote: Remote,
+        listing: Listing,
     },
 }
 
@@ -83,9 +78,7 @@ impl Command {
             Self::Import { campaign, file, json, remote } => {
                 import(&Arc::new(remote.client()?), campaign, &file, json).await
             }
-            Self::List { campaign, status, limit, json, remote } => {
-                list(&remote.client()?, campaign, status.as_deref(), limit, json).await
-            }
+            Self::List { campaign, status, listing } => list(&listing, campaign, status.as_deref()).await,
         }
     }
 }
@@ -382,23 +375,12 @@ struct Listed {
     next_execution_at: Option<DateTime<Utc>>,
 }
 
-async fn list(
-    client: &Client,
-    campaign: Uuid,
-    status: Option<&str>,
-    limit: u32,
-    json: bool,
-) -> Result<ExitCode, Failure> {
+async fn list(listing: &Listing, campaign: Uuid, status: Option<&str>) -> Result<ExitCode, Failure> {
     let path = format!("v1/campaigns/{campaign}/prospects");
     let filter: Vec<(&str, &str)> = status.map(|s| ("status", s)).into_iter().collect();
-    let max = usize::try_from(limit.max(1)).unwrap_or(usize::MAX);
-    let (prospects, more, now) = client.list(&path, &filter, "prospects", max).await?;
-    if json {
-        print_json(&serde_json::json!({"prospects": prospects, "more": more}))?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    let Some(prospects) = listing.read(&path, &filter, "prospects").await? else { return Ok(ExitCode::SUCCESS) };
     let mut table = Table::new(&["ID", "NAME", "STATUS", "STEP", "ENDED BY", "DUE"]);
-    for value in &prospects {
+    for value in &prospects.items {
         let person: Listed = read(value)?;
         let name: Vec<&str> =
             [person.first_name.as_deref(), person.last_name.as_deref()].into_iter().flatten().collect();
@@ -409,14 +391,10 @@ async fn list(
             (status_colour(status), status),
             (Colour::Plain, &person.current_step.map_or_else(String::new, |n| n.to_string())),
             (Colour::Plain, person.exit_reason.as_deref().unwrap_or_default()),
-            (Colour::Plain, &person.next_execution_at.map_or_else(String::new, |at| relative(at, now))),
+            (Colour::Plain, &person.next_execution_at.map_or_else(String::new, |at| relative(at, prospects.now))),
         ]);
     }
-    let mut out = table.render(Paint::stdout());
-    if more {
-        out.push_str(&format!("there are more than {max}: raise --limit\n"));
-    }
-    print(&out)?;
+    prospects.print(&table, "")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::client::{Client, Remote, read};
+use super::listing::Listing;
 use super::output::{Colour, Failure, Paint, Table, clean, fact, print, print_json, status_colour, when};
 
 /// What was sent, and what nobody knows about.
@@ -30,15 +31,9 @@ pub enum Command {
         /// Only those that a person has to decide
         #[arg(long)]
         parked: bool,
-        /// How many at most
-        #[arg(long, default_value_t = 100, value_name = "N")]
-        limit: u32,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// The server to talk to
+        /// How much of it
         #[command(flatten)]
-        remote: Remote,
+        listing: Listing,
     },
     /// Say what became of a send whose outcome could not be found out
     ///
@@ -71,7 +66,7 @@ impl Command {
     /// [`Failure`] with what to print and the exit code.
     pub async fn run(self) -> Result<ExitCode, Failure> {
         match self {
-            Self::List { status, campaign, account, parked, limit, json, remote } => {
+            Self::List { status, campaign, account, parked, listing } => {
                 let (campaign, account) = (campaign.map(|id| id.to_string()), account.map(|id| id.to_string()));
                 let given = [("status", &status), ("campaign", &campaign), ("account", &account)];
                 let mut filter: Vec<(&str, &str)> =
@@ -79,7 +74,7 @@ impl Command {
                 if parked {
                     filter.push(("parked", "true"));
                 }
-                list(&remote.client()?, &filter, limit, json).await
+                list(&listing, &filter).await
             }
             Self::Resolve { id, sent, not_sent: _, json, remote } => {
                 resolve(&remote.client()?, id, if sent { "sent" } else { "not_sent" }, json).await
@@ -111,23 +106,18 @@ struct Unknown {
     look_at: String,
 }
 
-async fn list(client: &Client, filter: &[(&str, &str)], limit: u32, json: bool) -> Result<ExitCode, Failure> {
-    let max = usize::try_from(limit.max(1)).unwrap_or(usize::MAX);
-    let (sends, more, now) = client.list("v1/sends", filter, "sends", max).await?;
-    if json {
-        print_json(&json!({"sends": sends, "more": more}))?;
-        return Ok(ExitCode::SUCCESS);
-    }
+async fn list(listing: &Listing, filter: &[(&str, &str)]) -> Result<ExitCode, Failure> {
+    let Some(sends) = listing.read("v1/sends", filter, "sends").await? else { return Ok(ExitCode::SUCCESS) };
     let paint = Paint::stdout();
     let mut table = Table::new(&["ID", "DECIDED", "STEP", "STATUS", "ACCOUNT", "PROSPECT", "ERROR"]);
     let mut unknown = String::new();
-    for value in &sends {
+    for value in &sends.items {
         let send: Listed = read(value)?;
         let parked = send.unknown.as_ref().is_some_and(|u| u.parked);
         let status = if parked { "unknown, parked" } else { &send.status };
         table.row([
             (Colour::Plain, send.id.to_string().as_str()),
-            (Colour::Plain, &when(send.created_at, now)),
+            (Colour::Plain, &when(send.created_at, sends.now)),
             (Colour::Plain, &format!("{} ({})", send.step_id, send.action)),
             (status_colour(&send.status), status),
             (Colour::Plain, send.account_name.as_deref().unwrap_or_default()),
@@ -145,11 +135,7 @@ async fn list(client: &Client, filter: &[(&str, &str)], limit: u32, json: bool) 
             }
         }
     }
-    let mut out = table.render(paint) + &unknown;
-    if more {
-        out.push_str(&format!("there are more than {max}: raise --limit\n"));
-    }
-    print(&out)?;
+    sends.print(&table, &unknown)?;
     Ok(ExitCode::SUCCESS)
 }
 

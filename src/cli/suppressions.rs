@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::client::{Client, Remote, read};
-use super::output::{Colour, Failure, Paint, Table, clean, count, print, print_json, time};
+use super::listing::Listing;
+use super::output::{Colour, Failure, Table, clean, count, print, print_json, time};
 
 /// Longest file of a list, in bytes: what the server takes in one request.
 const FILE_MAX: u64 = 4 << 20;
@@ -57,15 +58,9 @@ pub enum Command {
         /// Only the entry with this value, in any spelling
         #[arg(long)]
         value: Option<String>,
-        /// How many at most
-        #[arg(long, default_value_t = 100, value_name = "N")]
-        limit: u32,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// The server to talk to
+        /// How much of it
         #[command(flatten)]
-        remote: Remote,
+        listing: Listing,
     },
     /// Take an entry off the list, by its id or its value
     ///
@@ -118,10 +113,10 @@ impl Command {
                 let answer = remote.client()?.post("v1/suppressions", &json!({"suppressions": entries})).await?;
                 report(&answer.body, json, |at| values.get(at).cloned().unwrap_or_default())
             }
-            Self::List { kind, reason, value, limit, json, remote } => {
+            Self::List { kind, reason, value, listing } => {
                 let given = [("kind", &kind), ("reason", &reason), ("value", &value)];
                 let filter: Vec<(&str, &str)> = given.iter().filter_map(|(k, v)| Some((*k, v.as_deref()?))).collect();
-                list(&remote.client()?, &filter, limit, json).await
+                list(&listing, &filter).await
             }
             Self::Remove { what, kind, json, remote } => remove(&remote.client()?, &what, kind.as_deref(), json).await,
             Self::Import { file, json, remote } => import(&remote.client()?, &file, json).await,
@@ -176,15 +171,12 @@ struct Listed {
     created_at: DateTime<Utc>,
 }
 
-async fn list(client: &Client, filter: &[(&str, &str)], limit: u32, json: bool) -> Result<ExitCode, Failure> {
-    let max = usize::try_from(limit.max(1)).unwrap_or(usize::MAX);
-    let (entries, more, _) = client.list("v1/suppressions", filter, "suppressions", max).await?;
-    if json {
-        print_json(&json!({"suppressions": entries, "more": more}))?;
+async fn list(listing: &Listing, filter: &[(&str, &str)]) -> Result<ExitCode, Failure> {
+    let Some(entries) = listing.read("v1/suppressions", filter, "suppressions").await? else {
         return Ok(ExitCode::SUCCESS);
-    }
+    };
     let mut table = Table::new(&["ID", "KIND", "VALUE", "REASON", "SINCE", "PROSPECT"]);
-    for value in &entries {
+    for value in &entries.items {
         let entry: Listed = read(value)?;
         table.row([
             (Colour::Plain, entry.id.to_string().as_str()),
@@ -195,11 +187,7 @@ async fn list(client: &Client, filter: &[(&str, &str)], limit: u32, json: bool) 
             (Colour::Plain, &entry.prospect_id.map_or_else(String::new, |id| id.to_string())),
         ]);
     }
-    let mut out = table.render(Paint::stdout());
-    if more {
-        out.push_str(&format!("there are more than {max}: raise --limit\n"));
-    }
-    print(&out)?;
+    entries.print(&table, "")?;
     Ok(ExitCode::SUCCESS)
 }
 
