@@ -11,6 +11,7 @@ mod catch_up;
 mod claim;
 mod client;
 mod crash;
+mod demo;
 mod edges;
 mod facts;
 mod fake;
