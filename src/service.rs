@@ -40,6 +40,10 @@ pub enum Error {
     /// The metrics recorder.
     #[error(transparent)]
     Telemetry(#[from] telemetry::Error),
+    /// The collector of traces.
+    #[cfg(feature = "otel")]
+    #[error(transparent)]
+    Trace(#[from] telemetry::trace::Error),
     /// A setting that another one needs is missing.
     #[error("{0}")]
     Config(String),
@@ -73,6 +77,10 @@ impl Service {
         progress: Box<dyn Fn(u64, u64) + Send + Sync>,
     ) -> Result<Self, Error> {
         let metrics = telemetry::install()?;
+        #[cfg(feature = "otel")]
+        if let Some(endpoint) = &config.trace_otlp {
+            telemetry::trace::export_to(endpoint, || Clock::System.now())?;
+        }
         let pool = store::connect(database_url, API_CONNECTIONS).await?;
         let pool = store::apart(&pool, API_CONNECTIONS, http::CONNECTION_WAIT);
         let engine = store::connect_engine(database_url, config.connections).await?;
@@ -111,6 +119,7 @@ impl Service {
             options: http::Options {
                 listen: config.listen,
                 metrics_listen: config.metrics_listen,
+                trace_share: config.trace_share,
                 ..http::Options::default()
             },
             metrics,
@@ -162,6 +171,8 @@ impl Service {
         let _ = http.await;
         self.pool.close().await;
         self.engine.close().await;
+        #[cfg(feature = "otel")]
+        telemetry::trace::flush().await;
         drained
     }
 }

@@ -37,8 +37,20 @@ struct Cli {
     /// Settings, as TOML. CAMPAIGND_<SECTION>__<KEY> overrides them.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// How the log is written, in place of log.json.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -86,7 +98,8 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&Failure::unusable(error)),
     };
-    telemetry::init_logging(config.log_json, true, !matches!(cli.command, Command::Serve(_) | Command::Sandbox(_)));
+    let json = cli.log_format.map_or(config.log_json, |format| format == LogFormat::Json);
+    telemetry::init_logging(json, true, !matches!(cli.command, Command::Serve(_) | Command::Sandbox(_)));
     // Every TLS client of the process uses it; an error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Before the runtime's threads: a private Postgres must not be a child of one of them.

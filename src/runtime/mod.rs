@@ -22,6 +22,7 @@ use crate::provider::Provider;
 use crate::store::lease::{AcquireError, Lease};
 use crate::store::writer::{self, Writer};
 use crate::store::{self, Pool, migrate, send};
+use crate::telemetry::trace::{Known, Side, Stage};
 
 mod backlog;
 pub mod bare;
@@ -44,6 +45,7 @@ mod shard;
 mod shared;
 mod spend;
 mod thread;
+mod traces;
 mod unread;
 mod wheel;
 mod work;
@@ -243,6 +245,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
         resolving: tokio::sync::Mutex::new(()),
+        traces: traces::Traces::default(),
         unsubscribing: Unsubscribing::new(options.links),
         before_step: options.before_step,
         before_send: options.before_send,
@@ -512,7 +515,20 @@ async fn deliver_internal(shared: &Shared, execution: ExecutionId, work: Work) -
 async fn ask(shared: &Shared, execution: ExecutionId, mut inbound: Inbound) -> Result<Delivery, DeliverError> {
     let (answer, wait) = oneshot::channel();
     inbound.answer = Some(answer);
-    shared.to_shard(execution, ShardMessage::Deliver(execution, inbound));
+    let mut stage = Stage::within("transition", Side::Inside);
+    stage.note("execution.id", || Known::Id(execution.0));
+    stage.note("trigger", || Known::Name(inbound.errand.work.name()));
+    shared.to_shard(execution, ShardMessage::Deliver(execution, inbound.traced(stage.context())));
     // A shard that is gone drops the answer.
-    wait.await.unwrap_or(Err(DeliverError::Stopping))
+    let result = wait.await.unwrap_or(Err(DeliverError::Stopping));
+    match &result {
+        Ok(Delivery::Applied { version, .. }) => {
+            stage.note("outcome", || Known::Name("applied"));
+            stage.note("execution.version", || Known::Count(*version));
+        }
+        Ok(Delivery::Rejected { reason }) => stage.note("outcome", || Known::Name(reason)),
+        // Whoever asked asks again, or has been told no.
+        Err(_) => stage.discard(),
+    }
+    result
 }

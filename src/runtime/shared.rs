@@ -17,6 +17,7 @@ use super::gather::{Claims, Finds, Gatherer, Loads};
 use super::links::Unsubscribing;
 use super::roster::Roster;
 use super::shard::ShardMessage;
+use super::traces::Traces;
 use super::unread::Unread;
 use crate::clock::Clock;
 use crate::domain::account::Channel;
@@ -95,6 +96,8 @@ pub(super) struct Shared {
     pub(super) roster_changed: Notify,
     /// People who decide sends take turns.
     pub(super) resolving: Mutex<()>,
+    /// Traces that go on with a send which has not ended.
+    pub(super) traces: Traces,
     /// The links of mails.
     pub(super) unsubscribing: Unsubscribing,
     pub(super) before_step: Option<BeforeStep>,
@@ -219,6 +222,7 @@ impl Shared {
             arrivals: Notify::new(),
             roster_changed: Notify::new(),
             resolving: Mutex::new(()),
+            traces: Traces::default(),
             unsubscribing: Unsubscribing::new(None),
             before_step: None,
             before_send: None,
