@@ -15,6 +15,7 @@ pub mod campaign;
 pub mod client;
 mod database;
 mod demo;
+mod doctor;
 mod live;
 pub mod output;
 mod people;
@@ -59,6 +60,8 @@ enum Command {
     Demo(demo::Args),
     /// Run the daemon: API on 127.0.0.1:8080, metrics on 127.0.0.1:9464/metrics.
     Serve(serve::Args),
+    /// Look at everything a server needs, and say what to do about what is found.
+    Doctor(doctor::Args),
     /// Bring the schema up to date, or take over the tables of the old orchestrator.
     Migrate(database::MigrateArgs),
     /// Check flow files; make, list, start and pause campaigns.
@@ -107,16 +110,17 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::unusable(format!("cannot start the async runtime: {error}"))),
     };
-    match runtime.block_on(run(cli.command, config)) {
+    match runtime.block_on(run(cli.command, config, cli.config)) {
         Ok(code) => code,
         Err(failure) => fail(&failure),
     }
 }
 
-async fn run(command: Command, config: Config) -> Result<ExitCode, Failure> {
+async fn run(command: Command, config: Config, file: Option<PathBuf>) -> Result<ExitCode, Failure> {
     match command {
         Command::Demo(args) => demo::run(args, config).await,
         Command::Serve(args) => serve::run(args, config).await,
+        Command::Doctor(args) => doctor::run(args, config, file).await,
         Command::Migrate(args) => database::migrate(args, config).await,
         Command::Campaign(command) => command.run().await,
         Command::Prospects(command) => command.run().await,

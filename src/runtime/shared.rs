@@ -83,6 +83,7 @@ pub(super) struct Shared {
     pub(super) lateness: metrics::Histogram,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
+    pub(super) lease_lost: AtomicBool,
     /// Status changes of accounts are applied one after the other, in the order they came in.
     pub(super) account_status: Mutex<()>,
     /// How often what was held has been released: whoever looked before the last time has to look again.
@@ -214,6 +215,7 @@ impl Shared {
             lateness: metrics::histogram!(crate::telemetry::TIMER_LATENESS_SECONDS),
             ready: false.into(),
             draining: false.into(),
+            lease_lost: false.into(),
             account_status: Mutex::new(()),
             releases: 0.into(),
             bells: Bells::default(),

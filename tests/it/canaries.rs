@@ -37,10 +37,10 @@ fn with_password(url: &str) -> String {
 
 fn campaign() -> Value {
     json!({"name": "flamingo hunt", "flow_settings": {"schema_version": 1, "steps": [
-        {"id": "invite", "action": "send_linkedin_cr", "message": "The magpie has landed, {{ first_name }}",
+        {"id": "invite", "action": "send_linkedin_cr", "message": "The magpie has landed, {{ first_name | default('you') }}",
          "wait_for": {"trigger": "connection_accepted", "timeout": "12h"}},
-        {"id": "mail", "action": "send_email", "subject": "The magpie", "message": "The magpie, {{ last_name }}", "delay": "2h"},
-        {"id": "message", "action": "send_linkedin_message", "message": "Magpie {{ company }}", "requires": ["connected"],
+        {"id": "mail", "action": "send_email", "subject": "The magpie", "message": "The magpie, {{ last_name | default('you') }}", "delay": "2h"},
+        {"id": "message", "action": "send_linkedin_message", "message": "Magpie {{ company | default('you') }}", "requires": ["connected"],
          "delay": "2h"},
         {"id": "chat", "action": "send_whatsapp", "message": "The magpie again"}]}})
 }

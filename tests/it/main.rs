@@ -13,6 +13,7 @@ mod claim;
 mod client;
 mod crash;
 mod demo;
+mod doctor;
 mod edges;
 mod facts;
 mod fake;

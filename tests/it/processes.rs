@@ -102,13 +102,13 @@ impl World {
         std::fs::read_to_string(scratch(self.name).join(log)).unwrap()
     }
 
-    /// Runs a command that comes to its end by itself; what it printed and its exit code.
-    pub(crate) fn run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    /// Runs a command that comes to its end by itself: its exit code, and what it printed to its two outputs.
+    pub(crate) fn run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String, String) {
         let mut command = self.command(arguments, "commands.log");
         let output =
             command.envs(settings.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
-        let printed = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(printed).unwrap())
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
     }
 
     /// Delivers a webhook as the provider does it.
