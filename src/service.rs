@@ -81,7 +81,16 @@ impl Service {
         if let Some(endpoint) = &config.trace_otlp {
             telemetry::trace::export_to(endpoint, || Clock::System.now())?;
         }
+        let http_options = http::Options {
+            listen: config.listen,
+            metrics_listen: config.metrics_listen,
+            trace_share: config.trace_share,
+            ..http::Options::default()
+        };
+        let (doing, reason) = tokio::sync::watch::channel(http::StartingReason::Database);
+        let starting = http::Starting::start(&http_options, reason).await;
         let pool = store::connect(database_url, API_CONNECTIONS).await?;
+        doing.send_replace(http::StartingReason::Schema);
         let pool = store::apart(&pool, API_CONNECTIONS, http::CONNECTION_WAIT);
         let engine = store::connect_engine(database_url, config.connections).await?;
         let report = migrate::migrate(&pool).await?;
@@ -111,20 +120,10 @@ impl Service {
             progress,
             ..runtime::Options::new(engine.clone(), clock.clone(), providers)
         };
+        doing.send_replace(http::StartingReason::Leases);
         let runtime = runtime::start(options).await?;
-        let app = http::App {
-            pool: pool.clone(),
-            runtime: runtime.handle(),
-            clock,
-            options: http::Options {
-                listen: config.listen,
-                metrics_listen: config.metrics_listen,
-                trace_share: config.trace_share,
-                ..http::Options::default()
-            },
-            metrics,
-        };
-        let http = match http::Server::start(app).await {
+        let app = http::App { pool: pool.clone(), runtime: runtime.handle(), clock, options: http_options, metrics };
+        let http = match http::Server::start_after(app, starting).await {
             Ok(http) => http,
             Err(error) => {
                 runtime.shutdown().await;

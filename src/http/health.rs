@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
 use serde::Serialize;
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use super::Shared;
@@ -86,6 +88,33 @@ pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, reasons, residents: runtime.residents, parked: runtime.parked })).into_response()
+}
+
+/// What a process does before its engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartingReason {
+    /// It connects to the database.
+    Database,
+    /// It brings the schema up to date, or waits for another that does.
+    Schema,
+    /// It claims the shards, or stands by while another process has them.
+    Leases,
+}
+
+/// Health of a process whose engine does not run yet.
+pub(crate) fn starting_router(reason: watch::Receiver<StartingReason>) -> Router {
+    let unready = move || async move {
+        let reason = match *reason.borrow() {
+            StartingReason::Database => Reason::new("database", "connecting to it".to_owned()),
+            StartingReason::Schema => Reason::new("schema", "bringing it up to date".to_owned()),
+            StartingReason::Leases => {
+                Reason::new("leases", "claiming the shards; standing by while another process has them".to_owned())
+            }
+        };
+        let body = Readiness { ready: false, reasons: vec![reason], residents: 0, parked: 0 };
+        (StatusCode::SERVICE_UNAVAILABLE, Json(body))
+    };
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(unready))
 }
 
 /// The metrics in Prometheus' text format.

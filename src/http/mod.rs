@@ -33,7 +33,8 @@ mod turns;
 mod unsubscribe;
 mod webhook;
 
-pub use server::{Server, StartError};
+pub use health::StartingReason;
+pub use server::{Server, StartError, Starting};
 
 use api::{accounts, campaigns, commands, hooks, priority, prospects, sends, suppressions, triggers};
 use error::Problem;

@@ -26,6 +26,8 @@ mod import;
 mod lease;
 mod migrate;
 mod operator;
+#[cfg(feature = "otel")]
+mod otlp;
 mod park;
 mod pipeline;
 mod postgres;

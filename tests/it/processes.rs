@@ -57,6 +57,19 @@ impl World {
         Self { db, name, key, origin: now, speed, api, metrics, sandbox, http }
     }
 
+    /// Another process over the same database, with addresses of its own.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            db: Db { url: self.db.url.clone(), pool: self.db.pool.clone() },
+            name: "beside",
+            key: self.key.clone(),
+            api: free_port(),
+            metrics: free_port(),
+            http: self.http.clone(),
+            ..*self
+        }
+    }
+
     fn command(&self, arguments: &[&str], log: &str) -> Command {
         let log = std::fs::File::options().create(true).append(true).open(scratch(self.name).join(log)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_campaignd"));
