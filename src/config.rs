@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
 use crate::provider::Secret;
+use crate::telemetry::trace::Share;
 
 /// Prefix of the environment variables.
 const PREFIX: &str = "CAMPAIGND_";
@@ -46,6 +47,10 @@ pub struct Config {
     pub origin: Option<DateTime<Utc>>,
     /// `log.json`.
     pub log_json: bool,
+    /// `trace.sample`: the share of triggers that are traced, besides those whose caller traces them; 0 to 1.
+    pub trace_share: Share,
+    /// `trace.otlp`: the collector that is told; only in a program built with the feature `otel`.
+    pub trace_otlp: Option<String>,
     /// `runtime.in_flight_max`: triggers from outside at once.
     pub in_flight_max: usize,
     /// `runtime.resident_max`: live actors at most, about 9 KB each. Beyond it the executions that sleep longest are parked.
@@ -69,6 +74,8 @@ impl Default for Config {
             speed: 1.0,
             origin: None,
             log_json: false,
+            trace_share: Share::default(),
+            trace_otlp: None,
             in_flight_max: 16_384,
             resident_max: default_resident_max(),
             lease: Duration::from_secs(15),
@@ -102,6 +109,8 @@ const KEYS: &[&str] = &[
     "clock.speed",
     "clock.origin",
     "log.json",
+    "trace.sample",
+    "trace.otlp",
     "runtime.in_flight_max",
     "runtime.resident_max",
     "runtime.lease_seconds",
@@ -195,6 +204,21 @@ impl Config {
             }
             "clock.origin" => self.origin = Some(field.parse("is not a time such as 2026-11-23T09:00:00Z")?),
             "log.json" => self.log_json = field.parse("is neither true nor false")?,
+            "trace.sample" => {
+                let share: f64 = field.parse("is not a number")?;
+                if !(0.0..=1.0).contains(&share) {
+                    return Err(field.wrong("is not between 0 and 1"));
+                }
+                self.trace_share = Share::of(share);
+            }
+            "trace.otlp" => {
+                self.trace_otlp = field.url()?;
+                if self.trace_otlp.is_some() && !cfg!(feature = "otel") {
+                    return Err(field.wrong(
+                        "needs a campaignd that was built with `--features otel`; without it traces are lines of the log",
+                    ));
+                }
+            }
             "runtime.in_flight_max" => self.in_flight_max = field.at_least(1)?,
             "runtime.resident_max" => self.resident_max = field.at_least(1)?,
             "runtime.lease_seconds" => self.lease = Duration::from_secs(field.at_least(5)?),

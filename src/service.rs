@@ -40,6 +40,10 @@ pub enum Error {
     /// The metrics recorder.
     #[error(transparent)]
     Telemetry(#[from] telemetry::Error),
+    /// The collector of traces.
+    #[cfg(feature = "otel")]
+    #[error(transparent)]
+    Trace(#[from] telemetry::trace::Error),
     /// A setting that another one needs is missing.
     #[error("{0}")]
     Config(String),
@@ -73,7 +77,20 @@ impl Service {
         progress: Box<dyn Fn(u64, u64) + Send + Sync>,
     ) -> Result<Self, Error> {
         let metrics = telemetry::install()?;
+        #[cfg(feature = "otel")]
+        if let Some(endpoint) = &config.trace_otlp {
+            telemetry::trace::export_to(endpoint, || Clock::System.now())?;
+        }
+        let http_options = http::Options {
+            listen: config.listen,
+            metrics_listen: config.metrics_listen,
+            trace_share: config.trace_share,
+            ..http::Options::default()
+        };
+        let (doing, reason) = tokio::sync::watch::channel(http::StartingReason::Database);
+        let starting = http::Starting::start(&http_options, reason).await;
         let pool = store::connect(database_url, API_CONNECTIONS).await?;
+        doing.send_replace(http::StartingReason::Schema);
         let pool = store::apart(&pool, API_CONNECTIONS, http::CONNECTION_WAIT);
         let engine = store::connect_engine(database_url, config.connections).await?;
         let report = migrate::migrate(&pool).await?;
@@ -103,19 +120,10 @@ impl Service {
             progress,
             ..runtime::Options::new(engine.clone(), clock.clone(), providers)
         };
+        doing.send_replace(http::StartingReason::Leases);
         let runtime = runtime::start(options).await?;
-        let app = http::App {
-            pool: pool.clone(),
-            runtime: runtime.handle(),
-            clock,
-            options: http::Options {
-                listen: config.listen,
-                metrics_listen: config.metrics_listen,
-                ..http::Options::default()
-            },
-            metrics,
-        };
-        let http = match http::Server::start(app).await {
+        let app = http::App { pool: pool.clone(), runtime: runtime.handle(), clock, options: http_options, metrics };
+        let http = match http::Server::start_after(app, starting).await {
             Ok(http) => http,
             Err(error) => {
                 runtime.shutdown().await;
@@ -162,6 +170,8 @@ impl Service {
         let _ = http.await;
         self.pool.close().await;
         self.engine.close().await;
+        #[cfg(feature = "otel")]
+        telemetry::trace::flush().await;
         drained
     }
 }

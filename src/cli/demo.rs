@@ -16,7 +16,7 @@ use super::database::{connect_url, in_database, open};
 use super::live::{Live, Snapshot};
 use super::output::{Failure, with_sources};
 use super::people;
-use super::serve::Stop;
+use super::serve::{LOST, Stop};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::provider::Secret;
@@ -111,6 +111,7 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
     let outcome = tokio::select! {
         outcome = play(&client, &args, &clock) => outcome.map(Some),
         () = stop.requested() => Ok(None),
+        () = service.lost() => Err(lost()),
     };
     let wall = started.elapsed();
     let code = match outcome {
@@ -120,6 +121,7 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
             let summary = summary(&shot, &ledger, wall);
             if args.exit {
                 println!("{summary}");
+                ExitCode::SUCCESS
             } else {
                 let days = clock.now().since(begun).as_secs_f64() / 86_400.0;
                 eprintln!(
@@ -127,9 +129,14 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
                     wall.as_secs_f64()
                 );
                 eprintln!("the server goes on; Ctrl-C ends it");
-                stop.requested().await;
+                tokio::select! {
+                    () = stop.requested() => ExitCode::SUCCESS,
+                    () = service.lost() => {
+                        eprintln!("campaignd: {}", lost());
+                        ExitCode::from(LOST)
+                    }
+                }
             }
-            ExitCode::SUCCESS
         }
         Ok(None) => {
             eprintln!("\ndraining; the data is kept");
@@ -152,6 +159,12 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
         let _ = tokio::task::spawn_blocking(move || private.stop()).await;
     }
     Ok(code)
+}
+
+/// How a demo ends that owns nothing any more: it would stand there with nobody moving.
+fn lost() -> Failure {
+    let message = "another campaignd has taken the shards over, or the lease could not be renewed: the demo ends";
+    Failure { message: message.to_owned(), exit_code: LOST }
 }
 
 /// The address if nobody has it, else any free port of the same host: a demo should not fail because something runs.

@@ -15,6 +15,7 @@ pub mod campaign;
 pub mod client;
 mod database;
 mod demo;
+mod doctor;
 pub mod listing;
 mod live;
 pub mod output;
@@ -38,8 +39,20 @@ struct Cli {
     /// Settings, as TOML. CAMPAIGND_<SECTION>__<KEY> overrides them.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// How the log is written, in place of log.json.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +61,8 @@ enum Command {
     Demo(demo::Args),
     /// Run the daemon: API on 127.0.0.1:8080, metrics on 127.0.0.1:9464/metrics.
     Serve(serve::Args),
+    /// Look at everything a server needs, and say what to do about what is found.
+    Doctor(doctor::Args),
     /// Bring the schema up to date, or take over the tables of the old orchestrator.
     Migrate(database::MigrateArgs),
     /// Check flow files; make, list, start and pause campaigns.
@@ -87,7 +102,8 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&Failure::unusable(error)),
     };
-    telemetry::init_logging(config.log_json, true, !matches!(cli.command, Command::Serve(_) | Command::Sandbox(_)));
+    let json = cli.log_format.map_or(config.log_json, |format| format == LogFormat::Json);
+    telemetry::init_logging(json, true, !matches!(cli.command, Command::Serve(_) | Command::Sandbox(_)));
     // Every TLS client of the process uses it; an error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Before the runtime's threads: a private Postgres must not be a child of one of them.
@@ -95,16 +111,17 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::unusable(format!("cannot start the async runtime: {error}"))),
     };
-    match runtime.block_on(run(cli.command, config)) {
+    match runtime.block_on(run(cli.command, config, cli.config)) {
         Ok(code) => code,
         Err(failure) => fail(&failure),
     }
 }
 
-async fn run(command: Command, config: Config) -> Result<ExitCode, Failure> {
+async fn run(command: Command, config: Config, file: Option<PathBuf>) -> Result<ExitCode, Failure> {
     match command {
         Command::Demo(args) => demo::run(args, config).await,
         Command::Serve(args) => serve::run(args, config).await,
+        Command::Doctor(args) => doctor::run(args, config, file).await,
         Command::Migrate(args) => database::migrate(args, config).await,
         Command::Campaign(command) => command.run().await,
         Command::Prospects(command) => command.run().await,

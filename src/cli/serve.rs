@@ -12,6 +12,9 @@ use super::output::Failure;
 use crate::config::Config;
 use crate::service::Service;
 
+/// The exit code of a process that has lost its lease: whoever supervises it starts it again.
+pub(super) const LOST: u8 = 3;
+
 /// Arguments of `serve`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Example:\n  \
@@ -62,7 +65,7 @@ pub(super) async fn run(args: Args, mut config: Config) -> Result<ExitCode, Fail
         let _ = tokio::task::spawn_blocking(move || private.stop()).await;
     }
     Ok(if lost {
-        ExitCode::from(3)
+        ExitCode::from(LOST)
     } else if drained {
         ExitCode::SUCCESS
     } else {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, trace};
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
@@ -33,7 +33,8 @@ mod turns;
 mod unsubscribe;
 mod webhook;
 
-pub use server::{Server, StartError};
+pub use health::StartingReason;
+pub use server::{Server, StartError, Starting};
 
 use api::{accounts, campaigns, commands, hooks, priority, prospects, sends, suppressions, triggers};
 use error::Problem;
@@ -98,6 +99,8 @@ pub struct Options {
     pub head_timeout: Duration,
     /// How long a stopping server waits for open requests.
     pub drain: Duration,
+    /// The share of triggers that are traced, besides those whose caller traces them.
+    pub trace_share: trace::Share,
 }
 
 impl Default for Options {
@@ -117,6 +120,7 @@ impl Default for Options {
             // More than load balancers keep an idle connection: those must be the ones to close it.
             head_timeout: Duration::from_secs(75),
             drain: Duration::from_secs(10),
+            trace_share: trace::Share::default(),
         }
     }
 }
@@ -127,6 +131,7 @@ struct Shared {
     keys: auth::Cache,
     limits: Limits,
     uploads: turns::Turns,
+    sampler: trace::Sampler,
     /// Read when it is first needed.
     link_secret: tokio::sync::OnceCell<crate::domain::link::LinkSecret>,
 }
@@ -134,11 +139,13 @@ struct Shared {
 impl Shared {
     fn new(app: App) -> Arc<Self> {
         let limits = Limits::new(&app.options, &app.pool);
+        let sampler = trace::Sampler::new(app.options.trace_share);
         Arc::new(Self {
             app,
             keys: auth::Cache::default(),
             limits,
             uploads: turns::Turns::default(),
+            sampler,
             link_secret: tokio::sync::OnceCell::new(),
         })
     }
@@ -211,7 +218,7 @@ fn surround(routes: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), observe::bound))
-        .layer(middleware::from_fn(observe::observe))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), observe::observe))
         .with_state(shared)
 }
 

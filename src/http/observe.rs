@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::error::Problem;
 use super::limits::Kind;
 use super::{Options, Shared};
+use crate::telemetry::trace::{self, Known, Stage};
 use crate::telemetry::{HTTP_REQUESTS, HTTP_SECONDS};
 
 /// The route whose requests may take longer.
@@ -26,15 +27,24 @@ const REQUEST_ID: &str = "x-request-id";
 
 /// Names the request, counts it and logs how it ended. Never logs anything a person wrote: the route's template in place
 /// of the path, and no query.
-pub(crate) async fn observe(request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = method(request.method());
     let route = route(&request);
     let span = tracing::info_span!("request", request.id = %id, method, route = %route);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let headers = request.headers().get_all(trace::HEADER).into_iter().map(HeaderValue::as_bytes);
+    let mut stage = Stage::of(shared.sampler.decide(headers, may_begin(request.method(), &route)), "request");
+    stage.note("http.route", || Known::Route(route.clone()));
+    stage.note("http.method", || Known::Name(method));
+    let mut response = stage.run(next.run(request)).instrument(span.clone()).await;
 
     let status = response.status();
+    stage.note("http.status", || Known::Count(status.as_u16().into()));
+    if status.is_server_error() {
+        stage.fail();
+    }
+    drop(stage);
     let took = started.elapsed();
     counter!(HTTP_REQUESTS, "route" => route.clone(), "method" => method, "code" => status.as_u16().to_string())
         .increment(1);
@@ -76,6 +86,13 @@ pub(crate) async fn bound(State(shared): State<Arc<Shared>>, request: Request, n
         response.headers_mut().insert("campaignd-time", now);
     }
     response
+}
+
+/// Whether a trace may begin here: where triggers come in. Who only looks is traced if the caller is.
+fn may_begin(method: &Method, route: &str) -> bool {
+    let kind = Kind::of(method, route);
+    method == Method::POST
+        && (route.starts_with("/v1/prospects/") || !matches!(kind, Kind::Watch | Kind::Other | Kind::Upload))
 }
 
 fn limit(options: &Options, kind: Kind) -> Duration {

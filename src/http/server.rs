@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::health::{StartingReason, starting_router};
 use super::{App, Options, metrics_router, router};
 
 /// How often the metrics' histograms are folded, so that they do not grow between scrapes.
@@ -57,9 +58,20 @@ impl Server {
     /// # Errors
     /// When one of the addresses cannot be listened on; then nothing is left running.
     pub async fn start(app: App) -> Result<Self, StartError> {
+        Self::start_after(app, None).await
+    }
+
+    /// The same, where health has been answered since before.
+    ///
+    /// # Errors
+    /// See [`Server::start`].
+    pub async fn start_after(app: App, starting: Option<Starting>) -> Result<Self, StartError> {
         let options = app.options.clone();
         let (api, api_addr) = listen("the API", options.listen).await?;
-        let (metrics, metrics_addr) = listen("metrics", options.metrics_listen).await?;
+        let (metrics, metrics_addr) = match starting {
+            Some(starting) => starting.end().await,
+            None => listen("metrics", options.metrics_listen).await?,
+        };
         let (stopping, stopped) = watch::channel(false);
         let upkeep = upkeep(app.metrics.clone(), stopped.clone());
         let tasks = vec![
@@ -94,15 +106,55 @@ impl Server {
     }
 }
 
-async fn listen(what: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+/// Answers health while the engine has not started: a process that waits for another's shards is alive, and says what it
+/// waits for. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Starting {
+    listener: Arc<TcpListener>,
+    address: SocketAddr,
+    task: JoinHandle<()>,
+    /// Kept: without it nobody would be told to stop.
+    _stopping: watch::Sender<bool>,
+}
+
+impl Starting {
+    /// Listens where metrics will be. `None`: the address is taken, as a rule by the process that this one waits for.
+    pub async fn start(options: &Options, reason: watch::Receiver<StartingReason>) -> Option<Self> {
+        let (listener, address) = listen("health", options.metrics_listen).await.ok()?;
+        let (stopping, stopped) = watch::channel(false);
+        let task = serve(Arc::clone(&listener), starting_router(reason), options, stopped);
+        Some(Self { listener, address, task, _stopping: stopping })
+    }
+
+    /// Hands the listener on.
+    async fn end(mut self) -> (Arc<TcpListener>, SocketAddr) {
+        self.task.abort();
+        // It ends by being aborted, so there is nothing to hear.
+        let _ = (&mut self.task).await;
+        (Arc::clone(&self.listener), self.address)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<(Arc<TcpListener>, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { what, address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok((listener, address))
+    Ok((Arc::new(listener), address))
 }
 
 /// Takes connections until it is told to stop, and ends when the last of them has ended. Aborting it cuts them off.
-fn serve(listener: TcpListener, router: Router, options: &Options, stopped: watch::Receiver<bool>) -> JoinHandle<()> {
+fn serve(
+    listener: Arc<TcpListener>,
+    router: Router,
+    options: &Options,
+    stopped: watch::Receiver<bool>,
+) -> JoinHandle<()> {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(options.head_timeout).max_buf_size(CONNECTION_BUFFER);
     let places = Arc::new(Semaphore::new(options.connections_max));

@@ -19,6 +19,7 @@ use crate::domain::link::{self, LinkSecret};
 use crate::domain::suppression::Reason;
 use crate::store::inbox::{self, NewInbox};
 use crate::store::{campaign, execution, link_secret, suppression};
+use crate::telemetry::trace::{Side, Stage};
 
 /// Largest body, in bytes: one field.
 pub(crate) const BODY_MAX: usize = 4 << 10;
@@ -105,7 +106,7 @@ async fn unsubscribe(shared: &Shared, execution: ExecutionId) -> Result<bool> {
         received_at: now,
         shard: Some(execution.shard()),
     };
-    inbox::store(pool, new).await?;
+    Stage::within("store", Side::Inside).run(inbox::store(pool, new)).await?;
     shared.app.runtime.inbox();
     tracing::info!(execution.id = %execution, "unsubscribed by link");
     Ok(true)

@@ -21,6 +21,7 @@ use crate::provider::unipile::webhook::parse;
 use crate::store::inbox::{self, NewInbox, Stored};
 use crate::store::{campaign, endpoint};
 use crate::telemetry::WEBHOOKS;
+use crate::telemetry::trace::{Side, Stage};
 
 /// Who delivers here; also the inbox source.
 pub(crate) const PROVIDER: &str = "unipile";
@@ -103,7 +104,8 @@ async fn take_in(shared: &Shared, endpoint: &str, request: Request) -> Result<St
         received_at: now,
         shard: None,
     };
-    let stored = inbox::store(pool, new).await.map_err(|error| {
+    let storing = Stage::within("store", Side::Inside);
+    let stored = storing.run(inbox::store(pool, new)).await.map_err(|error| {
         // Whatever the reason: what is not stored must be delivered again.
         tracing::error!(error = &error as &dyn std::error::Error, "cannot store a webhook");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", "not stored; deliver it again")

@@ -28,6 +28,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
 use crate::provider::{Recipient, SendFailure, SendRequest};
 use crate::store::send::{self as rows, Claim, ClaimResult, Dispatch};
+use crate::telemetry::trace::{self, Known, Side, Stage};
 
 /// Wait before a job is tried again whose database read failed.
 const DATABASE_WAIT: Duration = Duration::from_millis(250);
@@ -45,9 +46,13 @@ const QUOTA_REST: Duration = Duration::from_secs(24 * 3600);
 /// Starts the job; the channel gets a [`Report`] whatever happens, also when the task panics.
 pub(super) fn start(shared: Arc<Shared>, seat: Arc<Seat>, job: Job, channel: ActorRef<ChannelMessage>) {
     shared.in_flight.insert(seat.account.id, job.hint.1);
+    let trace = shared.traces.of(job.hint.1);
     let running = Running { shared, seat, channel, job: job.clone(), report: None };
     tokio::spawn(async move {
-        let report = run(&running.shared, &running.seat, job).await;
+        let report = trace::scope(trace, run(&running.shared, &running.seat, job)).await;
+        if let Report::Gone(send) | Report::Done(send, _) = &report {
+            running.shared.traces.forget(*send);
+        }
         running.ends(report);
     });
 }
@@ -208,12 +213,19 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         at: now,
         spent,
     };
+    let mut claiming = Stage::within("claim", Side::Inside);
+    claiming.note("send.id", || Known::Id(send.0));
     let claimed = match shared.claims.ask(claim).await {
         Ok(Some(claimed)) => claimed,
         // The claim may have been committed: the row tells.
         Ok(None) => return unanswered(shared, Job { holds_gate: true, ..job }, Unanswered::NotNow).await,
         Err(why) => return unanswered(shared, Job { holds_gate: true, ..job }, why).await,
     };
+    if matches!(claimed, ClaimResult::Claimed { .. }) {
+        drop(claiming)
+    } else {
+        claiming.discard()
+    }
     match claimed {
         ClaimResult::Claimed { .. } => {}
         ClaimResult::GateResting { until } => return Report::Rest(job, until),
@@ -237,7 +249,11 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     }
 
     let started = Instant::now();
-    let result = provider.send(&request).await;
+    let mut calling = Stage::within("provider", Side::Client);
+    calling.note("send.id", || Known::Id(send.0));
+    calling.note("account.id", || Known::Id(account.id.0));
+    calling.note("action", || Known::Name(row.send.action.as_str()));
+    let result = calling.run(provider.send(&request)).await;
     seat.called.record(started.elapsed().as_secs_f64());
     let now = shared.clock.now();
     let gap = Duration::from_millis(u64::from(account.min_gap_ms)).max(budget_gap);
@@ -253,6 +269,11 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         Err(SendFailure::Unknown { message, learnt }) => (SendOutcome::Unknown { error: message }, learnt),
     };
     seat.count(&outcome);
+    calling.note("outcome", || Known::Name(outcome.as_str()));
+    if outcome != SendOutcome::Sent {
+        calling.fail();
+    }
+    drop(calling);
     // Of an account with a budget only what is used up rests; what it may still do goes on.
     let brake = spend::brake_after(account, &request, (&outcome, &receipt), throttled, now);
     let rest = match &outcome {

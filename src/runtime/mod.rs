@@ -22,6 +22,7 @@ use crate::provider::Provider;
 use crate::store::lease::{AcquireError, Lease};
 use crate::store::writer::{self, Writer};
 use crate::store::{self, Pool, migrate, send};
+use crate::telemetry::trace::{Known, Side, Stage};
 
 mod backlog;
 pub mod bare;
@@ -44,6 +45,7 @@ mod shard;
 mod shared;
 mod spend;
 mod thread;
+mod traces;
 mod unread;
 mod wheel;
 mod work;
@@ -108,8 +110,19 @@ pub struct RuntimeStatus {
     pub residents: u64,
     /// Executions without a live actor that have a wake-up.
     pub parked: u64,
-    /// Why it is not ready, for people; empty when ready.
-    pub reason: String,
+    /// Why it is not ready; `None` when it is.
+    pub reason: Option<Unready>,
+}
+
+/// Why the runtime is not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unready {
+    /// Executions are being read back from the table. What is read already runs.
+    Rehydrating,
+    /// It was told to stop: what is in flight comes to its end.
+    Draining,
+    /// Another process has taken the shards over, or the lease could not be renewed in time.
+    LeaseLost,
 }
 
 /// What a runtime is made of.
@@ -235,6 +248,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         lateness: metrics::histogram!(crate::telemetry::TIMER_LATENESS_SECONDS),
         ready: false.into(),
         draining: false.into(),
+        lease_lost: false.into(),
         account_status: tokio::sync::Mutex::new(()),
         releases: 0.into(),
         bells: catch_up::Bells::default(),
@@ -243,6 +257,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
         resolving: tokio::sync::Mutex::new(()),
+        traces: traces::Traces::default(),
         unsubscribing: Unsubscribing::new(options.links),
         before_step: options.before_step,
         before_send: options.before_send,
@@ -330,6 +345,7 @@ async fn rehydrate(shared: Arc<Shared>, progress: Box<dyn Fn(u64, u64) + Send + 
 /// are the new owner's as well.
 async fn stand_down(shared: Arc<Shared>, mut lost: watch::Receiver<bool>) {
     if lost.wait_for(|lost| *lost).await.is_ok() {
+        shared.lease_lost.store(true, Relaxed);
         shared.draining.store(true, Relaxed);
         shared.ready.store(false, Relaxed);
     }
@@ -489,10 +505,14 @@ impl Handle {
     /// What the runtime is doing.
     pub fn status(&self) -> RuntimeStatus {
         let ready = self.shared.ready.load(Relaxed);
-        let reason = match (ready, self.shared.is_draining()) {
-            (true, _) => String::new(),
-            (false, true) => "shutting down".to_owned(),
-            (false, false) => "executions are being read back from the table".to_owned(),
+        let reason = if ready {
+            None
+        } else if self.shared.lease_lost.load(Relaxed) {
+            Some(Unready::LeaseLost)
+        } else if self.shared.is_draining() {
+            Some(Unready::Draining)
+        } else {
+            Some(Unready::Rehydrating)
         };
         RuntimeStatus {
             ready,
@@ -512,7 +532,20 @@ async fn deliver_internal(shared: &Shared, execution: ExecutionId, work: Work) -
 async fn ask(shared: &Shared, execution: ExecutionId, mut inbound: Inbound) -> Result<Delivery, DeliverError> {
     let (answer, wait) = oneshot::channel();
     inbound.answer = Some(answer);
-    shared.to_shard(execution, ShardMessage::Deliver(execution, inbound));
+    let mut stage = Stage::within("transition", Side::Inside);
+    stage.note("execution.id", || Known::Id(execution.0));
+    stage.note("trigger", || Known::Name(inbound.errand.work.name()));
+    shared.to_shard(execution, ShardMessage::Deliver(execution, inbound.traced(stage.context())));
     // A shard that is gone drops the answer.
-    wait.await.unwrap_or(Err(DeliverError::Stopping))
+    let result = wait.await.unwrap_or(Err(DeliverError::Stopping));
+    match &result {
+        Ok(Delivery::Applied { version, .. }) => {
+            stage.note("outcome", || Known::Name("applied"));
+            stage.note("execution.version", || Known::Count(*version));
+        }
+        Ok(Delivery::Rejected { reason }) => stage.note("outcome", || Known::Name(reason)),
+        // Whoever asked asks again, or has been told no.
+        Err(_) => stage.discard(),
+    }
+    result
 }

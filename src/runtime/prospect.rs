@@ -13,7 +13,7 @@ use super::backlog::Rank;
 use super::plan::{Added, Plan, Told};
 use super::shard::ShardMessage;
 use super::shared::{SendHint, Shared};
-use super::work::{Done, Outcome, Runnable, Work};
+use super::work::{Done, Errand, Outcome, Runnable, Work};
 use crate::domain::account::Channel;
 use crate::domain::execution::{Execution, Status};
 use crate::domain::id::AccountId;
@@ -21,6 +21,7 @@ use crate::domain::step::{Decision, needs_mending, step};
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
 use crate::store::writer::{Change, Committed};
+use crate::telemetry::trace::Context;
 
 /// Decisions of one commit. More than two are rare: a step that is passed over makes the next one due at once.
 const CHAIN_MAX: usize = 8;
@@ -31,7 +32,7 @@ pub(super) struct ProspectActor;
 /// What a prospect actor is told.
 pub(super) enum ProspectMessage {
     /// Handle this; answer with [`ShardMessage::Done`].
-    Handle(Arc<Work>),
+    Handle(Arc<Errand>),
     /// The writer's answer to the change in hand.
     Committed(Committed),
 }
@@ -48,6 +49,8 @@ struct Pending {
     next: Execution,
     trigger: &'static str,
     told: Told,
+    /// What it belongs to, for the sends that follow from it.
+    trace: Option<Context>,
 }
 
 impl Actor for ProspectActor {
@@ -70,7 +73,7 @@ impl Actor for ProspectActor {
         resident: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ProspectMessage::Handle(work) => resident.handle(&myself, &work),
+            ProspectMessage::Handle(errand) => resident.handle(&myself, &errand),
             ProspectMessage::Committed(committed) => resident.committed(committed),
         }
         Ok(())
@@ -78,7 +81,8 @@ impl Actor for ProspectActor {
 }
 
 impl Resident {
-    fn handle(&mut self, myself: &ActorRef<ProspectMessage>, work: &Work) {
+    fn handle(&mut self, myself: &ActorRef<ProspectMessage>, errand: &Errand) {
+        let work = &errand.work;
         let now = self.shared.clock.now();
         let releases = self.shared.releases.load(SeqCst);
         let execution = &self.row.execution;
@@ -107,7 +111,7 @@ impl Resident {
                 }
                 self.chain(&mut plan, now);
                 let (change, told) = plan.into_change();
-                self.commit(myself, change, told);
+                self.commit(myself, change, told, errand.trace);
             }
         }
     }
@@ -135,10 +139,10 @@ impl Resident {
         }
     }
 
-    fn commit(&mut self, myself: &ActorRef<ProspectMessage>, change: Change, mut told: Told) {
+    fn commit(&mut self, myself: &ActorRef<ProspectMessage>, change: Change, mut told: Told, trace: Option<Context>) {
         told.hints.extend(also_told(&change));
         let trigger = change.moves.first().map_or("none", |m| m.trigger.name());
-        self.pending = Some(Box::new(Pending { next: change.next.clone(), trigger, told }));
+        self.pending = Some(Box::new(Pending { next: change.next.clone(), trigger, told, trace }));
         let myself = myself.clone();
         self.shared.writer.commit(
             Box::new(change),
@@ -157,6 +161,7 @@ impl Resident {
                 self.row.execution = pending.next;
                 let slot = self.row.slot();
                 for (account, hint) in &pending.told.hints {
+                    self.shared.traces.keep(hint.1, pending.trace);
                     self.shared.backlog(*account).hint(slot, *hint);
                 }
                 let version = self.row.execution.version;

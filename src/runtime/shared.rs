@@ -17,6 +17,7 @@ use super::gather::{Claims, Finds, Gatherer, Loads};
 use super::links::Unsubscribing;
 use super::roster::Roster;
 use super::shard::ShardMessage;
+use super::traces::Traces;
 use super::unread::Unread;
 use crate::clock::Clock;
 use crate::domain::account::Channel;
@@ -82,6 +83,7 @@ pub(super) struct Shared {
     pub(super) lateness: metrics::Histogram,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
+    pub(super) lease_lost: AtomicBool,
     /// Status changes of accounts are applied one after the other, in the order they came in.
     pub(super) account_status: Mutex<()>,
     /// How often what was held has been released: whoever looked before the last time has to look again.
@@ -95,6 +97,8 @@ pub(super) struct Shared {
     pub(super) roster_changed: Notify,
     /// People who decide sends take turns.
     pub(super) resolving: Mutex<()>,
+    /// Traces that go on with a send which has not ended.
+    pub(super) traces: Traces,
     /// The links of mails.
     pub(super) unsubscribing: Unsubscribing,
     pub(super) before_step: Option<BeforeStep>,
@@ -211,6 +215,7 @@ impl Shared {
             lateness: metrics::histogram!(crate::telemetry::TIMER_LATENESS_SECONDS),
             ready: false.into(),
             draining: false.into(),
+            lease_lost: false.into(),
             account_status: Mutex::new(()),
             releases: 0.into(),
             bells: Bells::default(),
@@ -219,6 +224,7 @@ impl Shared {
             arrivals: Notify::new(),
             roster_changed: Notify::new(),
             resolving: Mutex::new(()),
+            traces: Traces::default(),
             unsubscribing: Unsubscribing::new(None),
             before_step: None,
             before_send: None,

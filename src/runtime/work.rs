@@ -15,6 +15,7 @@ use crate::domain::send::Receipt;
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
 use crate::runtime::roster::Campaign;
+use crate::telemetry::trace::Context;
 
 /// One thing for an execution to handle.
 #[derive(Clone, Debug)]
@@ -36,6 +37,13 @@ impl Work {
     }
 }
 
+/// A work, and the trace that it belongs to: small and only while it is in flight, so that a resident keeps nothing of it.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) work: Work,
+    pub(super) trace: Option<Context>,
+}
+
 /// What goes into the rows with a send's outcome, beyond what the core looks at.
 #[derive(Clone, Debug)]
 pub(super) struct SendDetails {
@@ -50,7 +58,7 @@ pub(super) struct SendDetails {
 /// Work with the one who waits for its answer.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    pub(super) work: Arc<Work>,
+    pub(super) errand: Arc<Errand>,
     pub(super) answer: Option<oneshot::Sender<Result<Delivery, DeliverError>>>,
     /// Held until the work is answered; `None` for send results, of which there is one an account at most.
     #[expect(dead_code, reason = "held for its drop")]
@@ -66,7 +74,16 @@ pub(super) struct Inbound {
 
 impl Inbound {
     pub(super) fn new(work: Work) -> Self {
-        Self { work: Arc::new(work), answer: None, permit: None, place: None, arrived: Instant::now(), conflicts: 0 }
+        let errand = Arc::new(Errand { work, trace: None });
+        Self { errand, answer: None, permit: None, place: None, arrived: Instant::now(), conflicts: 0 }
+    }
+
+    /// The same as a part of a trace. To be said before it is handed over.
+    pub(super) fn traced(mut self, trace: Option<Context>) -> Self {
+        if let Some(errand) = Arc::get_mut(&mut self.errand) {
+            errand.trace = trace;
+        }
+        self
     }
 
     /// Lets a due execution use its place in the backlog.

@@ -13,9 +13,11 @@ use super::{Error, Pool, clean, failed, json_text, shard_column};
 use crate::domain::account::names;
 use crate::domain::id::{InboxId, WorkspaceId};
 use crate::domain::time::Timestamp;
+use crate::telemetry::trace;
 
-const STORE: &str = "INSERT INTO inbox (workspace_id, id, shard, source, dedupe_key, headers, body, received_at) \
-    VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8) \
+const STORE: &str = "INSERT INTO inbox (workspace_id, id, shard, source, dedupe_key, headers, body, received_at, \
+        traceparent) \
+    VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, $9) \
     ON CONFLICT (workspace_id, dedupe_key) DO NOTHING RETURNING id";
 const STORE_ALL: &str = "INSERT INTO inbox (workspace_id, id, source, dedupe_key, body, received_at) \
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[]) \
@@ -24,7 +26,7 @@ const KNOWN: &str = "SELECT i.dedupe_key FROM unnest($2::text[]) AS want(dedupe_
     JOIN inbox i ON i.workspace_id = $1 AND i.dedupe_key = want.dedupe_key";
 const WAITING: &str = "SELECT count(*) FROM unnest($2::uuid[]) AS want(id) \
     JOIN inbox i ON i.workspace_id = $1 AND i.id = want.id WHERE i.status = 'received'";
-const OPEN: &str = "SELECT workspace_id, id, shard, source, dedupe_key, headers, body, received_at FROM inbox \
+const OPEN: &str = "SELECT workspace_id, id, shard, source, dedupe_key, headers, body, received_at, traceparent FROM inbox \
     WHERE status = 'received' AND id <> ALL($2) ORDER BY received_at LIMIT $1";
 /// Only from `received`: what was decided about a row is not changed afterwards.
 const MARK: &str = "UPDATE inbox i SET status = m.status, outcome = m.outcome, shard = coalesce(m.shard, i.shard), \
@@ -87,6 +89,8 @@ pub struct Inbox {
     pub received_at: Timestamp,
     /// The shard of the execution it is about, if known.
     pub shard: Option<u16>,
+    /// The trace it came in with: whatever follows from it belongs to that.
+    pub trace: Option<trace::Context>,
 }
 
 // Bodies hold what people wrote: neither is ever printed.
@@ -111,7 +115,7 @@ pub enum Stored {
     Duplicate,
 }
 
-/// Stores a fact; durable when this returns, so that it may be acknowledged.
+/// Stores a fact; durable when this returns, so that it may be acknowledged. The trace that runs here is kept with it.
 ///
 /// # Errors
 /// When Postgres cannot be asked: do not acknowledge it.
@@ -125,6 +129,7 @@ pub async fn store(pool: &Pool, new: NewInbox) -> Result<Stored, Error> {
         .bind(new.headers.as_ref().map(json_text))
         .bind(new.body)
         .bind(new.received_at.to_utc())
+        .bind(trace::current().map(|trace| trace.to_string()))
         .fetch_optional(pool)
         .await
         .map_err(failed("storing an inbox row"))?;
@@ -203,6 +208,9 @@ pub async fn open(pool: &Pool, limit: i64, besides: &[InboxId]) -> Result<Vec<In
                 headers: row.try_get(5)?,
                 body: row.try_get(6)?,
                 received_at: row.try_get::<DateTime<Utc>, _>(7)?.into(),
+                trace: row
+                    .try_get::<Option<&str>, _>(8)?
+                    .and_then(|t| Some(trace::Context::parse(t.as_bytes())?.context)),
             })
         })
         .collect::<Result<_, sqlx::Error>>()

@@ -12,7 +12,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use crate::domain::time::Timestamp;
 
 /// The oldest Postgres that is supported, as `server_version_num` counts.
-const POSTGRES_MIN: i32 = 150_000;
+pub const POSTGRES_MIN: i32 = 150_000;
 
 /// Months of partitions that are kept ready, the current one included. A statement that looks a send up pays for each of
 /// them, the empty ones too; the runtime makes more as time goes on.
@@ -111,6 +111,50 @@ pub enum MigrateError {
     /// The migrations themselves are at fault.
     #[error("the migrations cannot be run")]
     Migrator(#[source] sqlx::migrate::MigrateError),
+}
+
+/// How a database's schema stands to this program's migrations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Every migration of this program was applied, and no other.
+    Current,
+    /// These are missing; all of them where nobody has migrated yet.
+    Behind {
+        /// Their numbers.
+        missing: Vec<i64>,
+    },
+    /// A newer campaignd has applied more.
+    Newer {
+        /// The highest number.
+        version: i64,
+    },
+    /// One is another than this program's with its number.
+    Changed {
+        /// Its number.
+        version: i64,
+    },
+}
+
+/// Looks at the schema and changes nothing.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn standing(pool: &PgPool) -> Result<Standing, super::Error> {
+    let what = super::failed("looking at the schema");
+    let mut conn = pool.acquire().await.map_err(&what)?;
+    let applied = applied(&mut conn).await.map_err(&what)?;
+    let known = |version: i64| MIGRATOR.iter().find(|m| m.version == version);
+    let changed = applied.iter().find(|(version, sum)| known(*version).is_some_and(|m| *m.checksum != **sum));
+    if let Some((version, _)) = changed {
+        return Ok(Standing::Changed { version: *version });
+    }
+    let is_applied = |version: i64| applied.iter().any(|(other, _)| *other == version);
+    let missing: Vec<i64> = MIGRATOR.iter().map(|m| m.version).filter(|version| !is_applied(*version)).collect();
+    if !missing.is_empty() {
+        return Ok(Standing::Behind { missing });
+    }
+    let newest = applied.iter().map(|(version, _)| *version).max().unwrap_or_default();
+    Ok(if known(newest).is_some() { Standing::Current } else { Standing::Newer { version: newest } })
 }
 
 /// Brings the schema up to date and makes the partitions of the coming year. Doing it again changes nothing; several

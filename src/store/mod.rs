@@ -18,6 +18,7 @@ pub mod bench;
 pub mod campaign;
 pub mod catch_up;
 pub mod database;
+pub mod doctor;
 pub mod endpoint;
 pub mod execution;
 pub mod health;

@@ -7,6 +7,7 @@
 mod catalog;
 mod logging;
 mod metrics;
+pub mod trace;
 
 pub use self::catalog::{CATALOG, Kind, Label, Metric};
 pub use self::logging::init_logging;

@@ -36,7 +36,7 @@ pub(crate) struct World {
     pub(crate) speed: u32,
     api: u16,
     pub(crate) metrics: u16,
-    sandbox: u16,
+    pub(crate) sandbox: u16,
     http: reqwest::Client,
 }
 
@@ -55,6 +55,19 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
         Self { db, name, key, origin: now, speed, api, metrics, sandbox, http }
+    }
+
+    /// Another process over the same database, with addresses of its own.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            db: Db { url: self.db.url.clone(), pool: self.db.pool.clone() },
+            name: "beside",
+            key: self.key.clone(),
+            api: free_port(),
+            metrics: free_port(),
+            http: self.http.clone(),
+            ..*self
+        }
     }
 
     fn command(&self, arguments: &[&str], log: &str) -> Command {
@@ -89,6 +102,52 @@ impl World {
 
     pub(crate) fn start_server(&self) -> Process {
         Process(self.command(&["serve"], "server.log").spawn().unwrap())
+    }
+
+    /// Starts the server with more settings, and a log of its own.
+    pub(crate) fn start_server_with(&self, log: &str, settings: &[(&str, &str)]) -> Process {
+        let mut command = self.command(&["serve"], log);
+        Process(command.envs(settings.iter().copied()).spawn().unwrap())
+    }
+
+    /// Everything a process has printed to its log.
+    pub(crate) fn log(&self, log: &str) -> String {
+        std::fs::read_to_string(scratch(self.name).join(log)).unwrap()
+    }
+
+    /// Runs a command that comes to its end by itself: its exit code, and what it printed to its two outputs.
+    pub(crate) fn run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String, String) {
+        let mut command = self.command(arguments, "commands.log");
+        let output =
+            command.envs(settings.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
+    /// Delivers a webhook as the provider does it.
+    pub(crate) async fn deliver(&self, body: &Value, traceparent: &str) {
+        let endpoint: String =
+            sqlx::query_scalar("SELECT id FROM webhook_endpoints").fetch_one(&self.db.pool).await.unwrap();
+        let url = format!("http://127.0.0.1:{}/v1/hooks/unipile/{endpoint}", self.api);
+        let request = self.http.post(url).header("Unipile-Auth", "the secret of this test");
+        let answer = request.header("traceparent", traceparent).json(body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
+    /// The answer to anything, whatever it is.
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+        let url = format!("http://127.0.0.1:{}{path}", self.api);
+        let mut request = self.http.request(method.parse().unwrap(), url).body(body.to_owned());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// What opens the API.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 
     pub(crate) async fn until_answers(&self, port: u16, path: &str) {

@@ -9,6 +9,10 @@ use campaignd::domain::execution::Status;
 use campaignd::domain::trigger::Trigger;
 use campaignd::runtime::{self, DeliverError};
 
+use crate::processes::World;
+use crate::trace::until;
+use serde_json::Value;
+
 use crate::fake::{Act, Rig, hours, mails, parsed};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,6 +100,25 @@ async fn a_second_runtime_stands_by_until_the_first_gives_the_shards_back() {
     assert_eq!(rig.fake.calls().len(), 4);
     assert_eq!(rig.fake.doubled(), []);
     assert!(rig.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_stands_by_is_alive_says_what_it_waits_for_and_takes_over() {
+    let first = World::new("standby", 1).await;
+    let served = first.start_server();
+    first.until_answers(first.metrics, "/readyz").await;
+    let second = first.beside();
+    let _waits = second.start_server();
+    second.until_answers(second.metrics, "/healthz").await;
+    let url = format!("http://127.0.0.1:{}/readyz", second.metrics);
+    let standing_by = async || {
+        let body: Value = reqwest::get(&url).await.ok()?.json().await.ok()?;
+        Some((body["ready"].as_bool()?, body["reasons"][0]["name"].as_str().unwrap_or_default().to_owned()))
+    };
+    until("it stands by", async || standing_by().await == Some((false, "leases".to_owned()))).await;
+    drop(served);
+    second.until_answers(second.metrics, "/readyz").await;
+    second.until_answers(second.metrics, "/metrics").await;
 }
 
 #[tokio::test]

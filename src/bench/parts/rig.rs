@@ -103,7 +103,7 @@ impl Rig {
                 return Err(Error::Refused(format!(
                     "the engine has {known} of {prospects} executions after {} s: {}",
                     limit.as_secs(),
-                    status.reason
+                    status.reason.map_or("ready", |_| "still reading back")
                 )));
             }
             tokio::time::sleep(LOOK).await;

@@ -24,6 +24,7 @@ use crate::domain::trigger::Trigger;
 use crate::runtime::{DeliverError, Delivery};
 use crate::store::inbox::{self, InboxStatus, Mark, NewInbox, Stored};
 use crate::store::suppression;
+use crate::telemetry::trace::{Side, Stage};
 
 /// How long an answer waits for what became of a fact. It is durable then, and is applied however long that takes.
 const APPLY_WAIT: Duration = Duration::from_secs(5);
@@ -97,7 +98,10 @@ pub(crate) async fn create(
         shard: Some(execution.shard()),
     };
     let noted = shared.app.runtime.new_fact(workspace, id).about(execution);
-    if inbox::store(pool, new).await? == Stored::Duplicate {
+    let storing = Stage::within("store", Side::Inside);
+    let stored = storing.run(inbox::store(pool, new)).await?;
+    drop(storing);
+    if stored == Stored::Duplicate {
         return Ok(Json(TriggerAnswer { duplicate: true, ..TriggerAnswer::default() }).into_response());
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns the base URL, the key, the time limits and the size limit of an answer, and turns what can go wrong on the way
 //! into [`Error`], which keeps "nothing was written" apart from "nobody knows". Follows no redirect (the key would
-//! travel along) and never retries.
+//! travel along) and never retries. What is traced carries its `traceparent`.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::errors::{ApiError, Error};
 use crate::provider::Secret;
+use crate::telemetry::trace;
 
 /// Longest JSON answer that is read, in bytes.
 pub(super) const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -137,6 +138,10 @@ impl Unipile {
     }
 
     async fn call<T: DeserializeOwned>(&self, request: RequestBuilder, bytes_max: usize) -> Result<T, Error> {
+        let request = match trace::current() {
+            Some(context) => request.header(trace::HEADER, context.to_string()),
+            None => request,
+        };
         let mut response = request
             .header("X-API-KEY", self.key.expose())
             .header("accept", "application/json")

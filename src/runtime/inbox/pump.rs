@@ -18,6 +18,7 @@ use crate::runtime::shared::Shared;
 use crate::store;
 use crate::store::inbox::{self as rows, Inbox, InboxStatus, Mark};
 use crate::telemetry;
+use crate::telemetry::trace::{Known, Side, Stage};
 
 /// Poll, in case a hint was lost.
 const POLL: Duration = Duration::from_secs(2);
@@ -132,6 +133,18 @@ pub(in crate::runtime) async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// Deals with a row as a stage of the trace that it came in with, were it in another life of the program.
+async fn traced(shared: &Arc<Shared>, row: &Inbox, first: bool) -> Verdict {
+    let mut stage = Stage::under(row.trace, "apply", Side::Consumer);
+    stage.note("inbox.id", || Known::Id(row.id.0));
+    let verdict = stage.run(verdict(shared, row, first)).await;
+    match &verdict {
+        Verdict::Mark { status, .. } => stage.note("outcome", || Known::Name(status.as_str())),
+        Verdict::Nobody | Verdict::Later => stage.discard(),
+    }
+    verdict
+}
+
 impl Pump {
     /// Whether more may be read.
     fn has_room(&self) -> bool {
@@ -161,7 +174,7 @@ impl Pump {
         {
             let shared = Arc::clone(shared);
             self.judging.push(Box::pin(async move {
-                let verdict = verdict(&shared, &fact.row, fact.tries == 0).await;
+                let verdict = traced(&shared, &fact.row, fact.tries == 0).await;
                 (fact, verdict)
             }));
         }

@@ -188,7 +188,7 @@ impl Shard {
         self.wheel.arm(execution, entry.wake.take(), None);
         entry.crashes = entry.crashes.saturating_add(1);
         metrics::counter!(telemetry::ACTOR_RESTARTS).increment(1);
-        let trigger = entry.in_hand.as_ref().map_or("none", |i| i.work.name());
+        let trigger = entry.in_hand.as_ref().map_or("none", |i| i.errand.work.name());
         tracing::error!(execution.id = %execution, trigger, crashes = entry.crashes, error, "a prospect actor crashed");
         if entry.crashes >= CRASHES_MAX {
             entry.crashes = 0;

@@ -112,7 +112,7 @@ impl Entry {
     /// Whether a mending, or a quarantine, comes first anyway.
     fn has_work_before_mending(&self) -> bool {
         let first = self.in_hand.as_deref().or_else(|| self.queue.as_ref()?.front());
-        first.is_some_and(|i| matches!(*i.work, Work::Trigger(Trigger::Adopted | Trigger::Quarantine { .. }, _)))
+        first.is_some_and(|i| matches!(i.errand.work, Work::Trigger(Trigger::Adopted | Trigger::Quarantine { .. }, _)))
     }
 
     fn has_work(&self) -> bool {
@@ -243,7 +243,7 @@ impl Shard {
         };
         self.dormant.remove(&execution);
         // A cast to an actor that is just dying is lost; its death hands the work out again.
-        let _ = actor.cast(ProspectMessage::Handle(Arc::clone(&next.work)));
+        let _ = actor.cast(ProspectMessage::Handle(Arc::clone(&next.errand)));
         entry.in_hand = Some(Box::new(next));
     }
 
@@ -259,7 +259,7 @@ impl Shard {
                 return;
             }
             Outcome::Conflict => {
-                tracing::warn!(execution.id = %done.execution, trigger = inbound.work.name(),
+                tracing::warn!(execution.id = %done.execution, trigger = inbound.errand.work.name(),
                     "gave up for now: another writer keeps changing this row, or Postgres refuses the change");
                 inbound.answer(Err(DeliverError::Busy));
                 // Not at once: it would be refused again, as fast as Postgres can.

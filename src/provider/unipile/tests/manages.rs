@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::server::{Server, error, golden};
 use crate::domain::account::Channel;
 use crate::provider::Secret;
+use crate::telemetry::trace::{self, Context};
 
 const URL: &str = "https://us.test/v1/hooks/unipile/abc";
 
@@ -19,6 +20,15 @@ async fn missing_webhooks_are_created_with_the_secret_and_the_content_type() {
     .await;
     assert_eq!(unipile.ensure_webhooks(URL, &Secret::new("s3cret")).await.unwrap(), 5);
     golden("request_webhooks", &json!(server.seen()));
+}
+
+#[tokio::test]
+async fn a_call_that_is_traced_says_so_to_the_provider_and_no_other_does() {
+    let (server, unipile) = Server::start(|_, _| (200, json!({"items": [], "cursor": null}))).await;
+    let traced = Context::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap().context;
+    unipile.accounts().await.unwrap();
+    trace::scope(Some(traced), unipile.accounts()).await.unwrap();
+    assert_eq!(server.traces(), [None, Some(traced.to_string())]);
 }
 
 /// A registered webhook.

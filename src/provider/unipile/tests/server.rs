@@ -23,6 +23,7 @@ type Answer = dyn Fn(&str, &Value) -> (u16, Value) + Send + Sync;
 #[derive(Clone)]
 pub(super) struct Server {
     seen: Arc<Mutex<Vec<Value>>>,
+    traces: Arc<Mutex<Vec<Option<String>>>>,
     answer: Arc<Answer>,
 }
 
@@ -31,7 +32,7 @@ impl Server {
     pub(super) async fn start(
         answer: impl Fn(&str, &Value) -> (u16, Value) + Send + Sync + 'static,
     ) -> (Self, Unipile) {
-        let server = Self { seen: Arc::default(), answer: Arc::new(answer) };
+        let server = Self { seen: Arc::default(), traces: Arc::default(), answer: Arc::new(answer) };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(handle).with_state(server.clone());
@@ -42,6 +43,11 @@ impl Server {
     /// The requests so far, in order.
     pub(super) fn seen(&self) -> Vec<Value> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// The header `traceparent` of the requests so far: it is not golden.
+    pub(super) fn traces(&self) -> Vec<Option<String>> {
+        self.traces.lock().unwrap().clone()
     }
 
     /// `METHOD /path` of the requests so far.
@@ -59,6 +65,8 @@ fn call_of(request: &Value) -> String {
 }
 
 async fn handle(State(server): State<Server>, request: Request) -> Response {
+    let trace = request.headers().get("traceparent").map(|v| v.to_str().unwrap().to_owned());
+    server.traces.lock().unwrap().push(trace);
     let recorded = record(request).await;
     let (status, body) = (server.answer)(&call_of(&recorded), &recorded);
     server.seen.lock().unwrap().push(recorded);
