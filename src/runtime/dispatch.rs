@@ -15,7 +15,7 @@ use super::roster::FlowError;
 use super::shared::Shared;
 use super::spend::{self, Spend};
 use super::work::{SendDetails, Work};
-use super::{Delivery, deliver_internal, settle, thread};
+use super::{Delivery, deliver_internal, mend, settle, thread};
 use crate::domain::account::{Account, AccountStatus};
 use crate::domain::address;
 use crate::domain::execution::Status;
@@ -274,6 +274,14 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
             halt(shared, account, &error).await;
             Report::Held(job, row.send.campaign)
         }
+        SendOutcome::Failed { class: FailureClass::KeyRefused, error } => {
+            if mend::holds(shared, &account.provider, &*provider).await {
+                // At once, when the key is taken again.
+                return Report::Later(job, now);
+            }
+            halt(shared, account, &error).await;
+            Report::Held(job, row.send.campaign)
+        }
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => match brake {
             Some((kind, until)) => Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
             None => Report::Rest(job, now + quota_rest),
@@ -347,7 +355,7 @@ async fn suppressed(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dis
 }
 
 async fn halt(shared: &Arc<Shared>, account: &Account, reason: &str) {
-    tracing::error!(account.id = %account.id, reason, "the account is halted until it is reconnected");
+    tracing::error!(account.id = %account.id, reason, "the account is halted until it works again; it is looked at from time to time");
     if let Err(error) = rows::halt_account(&shared.pool, account.workspace, account.id, reason).await {
         tracing::error!(account.id = %account.id, %error, "cannot record that an account is halted");
     }

@@ -356,7 +356,8 @@ impl Queue {
             let _ = drained.send(());
             return;
         }
-        if self.shared.is_draining() {
+        // Woken when the provider takes our key again.
+        if self.shared.is_draining() || self.shared.keys.is_refused(&self.seat.account.provider) {
             return;
         }
         let now = self.shared.clock.now();
