@@ -185,12 +185,6 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         Spend::Closed(until) => return Report::Rest(job, until),
         // Into the line of what it has turned out to be.
         Spend::Scarce(kind, until) => return Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
-        Spend::Never(kind) => {
-            let error = format!("account '{}' never does this: its limit of {kind} is 0", account.name);
-            let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
-            finish(shared, account, &row, outcome, Receipt::default(), None).await;
-            return Report::Gone(send);
-        }
         Spend::Unreadable(error) => {
             tracing::error!(account.id = %account.id, error, "what this account has done cannot be read: it does not send");
             return Report::Later(job, shared.clock.after_real(REFUSED_WAIT));

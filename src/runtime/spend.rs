@@ -17,9 +17,8 @@ pub(super) enum Spend {
     /// The account does nothing at all before that.
     Closed(Timestamp),
     /// The account does nothing of this kind before that.
+    /// [`Timestamp::MAX`]: as long as its limits are what they are.
     Scarce(Kind, Timestamp),
-    /// This account never does it.
-    Never(Kind),
     /// Nobody knows what the account has done: nothing may be sent.
     Unreadable(String),
 }
@@ -52,7 +51,7 @@ pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, no
         Decision::Wait { until, why: Why::Resting | Why::DayFull { .. } | Why::WeekFull { .. } } => {
             Spend::Scarce(kind, until)
         }
-        Decision::Never { kind } => Spend::Never(kind),
+        Decision::Never { .. } => Spend::Scarce(kind, Timestamp::MAX),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Budgets of accounts as they hold in the running engine: the core's own rules are tested in `domain::budget`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use campaignd::domain::account::Channel;
@@ -161,6 +163,44 @@ async fn a_quota_that_is_used_up_rests_what_used_it_up_and_nothing_else() {
     assert_eq!(rig.one::<i64>("SELECT count(*) FROM sends WHERE status = 'pending'").await, 2, "both keep their place");
     rig.clock.advance(hours(24) + QUARTER);
     rig.until_all_final().await;
+    assert!(rig.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_nothing_holds_sends_without_asking_again_until_it_is_changed() {
+    let mut rig = Rig::manual().await;
+    let account = rig.account(Channel::Linkedin, "seat").await;
+    limit(&rig, account, json!({"invite": {"day": 0}})).await;
+    let campaign = rig.campaign(&invitations()).await;
+    rig.prospects(campaign, 3).await;
+    let visiting = rig
+        .campaign(&json!({"schema_version": 1, "steps": [{"id": "look", "action": "visit_linkedin_profile"}]}))
+        .await;
+    let looked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&looked);
+    rig.start_with(move |o| {
+        o.before_send = Some(Arc::new(move |_| {
+            count.fetch_add(1, Relaxed);
+        }));
+    })
+    .await;
+    rig.wait("each is looked at", async || looked.load(Relaxed) >= 3).await;
+    rig.clock.advance(hours(24 * 30));
+    until_waiting(&rig, 3).await;
+    // Others that do go show that a month later the channel has looked at all it had to.
+    rig.prospects(visiting, 1).await;
+    rig.handle().arrivals();
+    rig.fake.until_calls(1).await;
+    rig.until_true("SELECT bool_or(status = 'sent') FROM sends WHERE action = 'visit_linkedin_profile'").await;
+    assert_eq!(looked.load(Relaxed), 4, "none was looked at twice");
+    assert_eq!(
+        rig.one::<i64>("SELECT count(*) FROM campaign_prospect_execution_state WHERE status = 'executing'").await,
+        3
+    );
+    limit(&rig, account, json!({"invite": {"day": 50}})).await;
+    rig.handle().accounts_changed();
+    rig.until_all_final().await;
+    assert_eq!(rig.fake.calls().len(), 4);
     assert!(rig.stop().await);
 }
 
