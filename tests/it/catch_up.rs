@@ -212,6 +212,35 @@ async fn acceptances_are_found_by_a_few_scans_a_day_when_every_webhook_is_lost()
 }
 
 #[tokio::test]
+async fn a_first_scan_that_fails_is_made_again_soon() {
+    let mut world = World::new().await;
+    world.account(Channel::Linkedin, LINKEDIN_ONE).await;
+    world.rig.db.script(format!("UPDATE accounts SET created_at = '{NOW}'")).await.unwrap();
+    let ids = world.people(&invite_then_write(None), &["ann"]).await;
+    world.fault("GET /users/relations", 500, "provider_error", None).await;
+    world.start().await;
+    world.rig.until(ids[0], "waiting", |e| e.status == Status::WaitingTrigger).await;
+    world.act(&profile("ann"), "accept").await;
+    world
+        .rig
+        .advance_until(Duration::from_secs(600), "a scan fails", async || {
+            world.get("/sandbox/faults").await["items"][0]["struck"].as_u64() > Some(0)
+        })
+        .await;
+    let failed_at = world.rig.clock.now();
+    world.clear_faults().await;
+    world
+        .rig
+        .advance_until(Duration::from_secs(10), "it is made again", async || {
+            world.rig.one::<bool>("SELECT relations_read_at IS NOT NULL FROM account_catch_up").await
+        })
+        .await;
+    assert!(world.rig.clock.now() < failed_at + hours(1), "{} after {failed_at}", world.rig.clock.now());
+    world.until_sent("message", &profile("ann"), 1).await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_notes_echo_tells_the_acceptance_and_a_message_typed_by_hand_pauses_the_prospect() {
     let mut world = World::new().await;
     world.account(Channel::Linkedin, LINKEDIN_ONE).await;
