@@ -24,7 +24,7 @@ pub enum Command {
     /// Put mail addresses, domains, LinkedIn profiles or phone numbers on the list
     ///
     /// Nobody whom an entry names is taken into a campaign any more, and whoever is under way ends as `suppressed` before
-    /// anything more is sent to them. A domain names the addresses of exactly that domain.
+    /// anything more is sent to them. A domain names its addresses and those of the domains below it.
     #[command(after_help = "Examples:
   campaignd suppressions add ada@example.org @competitor.example https://www.linkedin.com/in/ada
   campaignd suppressions add --kind phone --reason complaint '030 123456'")]

@@ -201,7 +201,7 @@ pub enum Decision {
         /// Which rule says so.
         why: Why,
     },
-    /// This account never does that: its limit is 0.
+    /// Not until the limits are changed: one of them is 0.
     Never {
         /// The kind with that limit.
         kind: Kind,

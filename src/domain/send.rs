@@ -70,6 +70,8 @@ names! {
         RecipientPermanent = "recipient_permanent",
         /// The account is broken: it halts, the prospect keeps its place.
         AccountBroken = "account_broken",
+        /// The provider refuses our key: nobody's account is to blame, the prospect keeps its place.
+        KeyRefused = "key_refused",
         /// The content or the request is refused: the step fails, no retry.
         Rejected = "rejected",
     }

@@ -14,7 +14,7 @@ names! {
     Kind {
         /// One mail address.
         Address = "address",
-        /// Every mail address of exactly this domain.
+        /// Every mail address of this domain and of those below it.
         Domain = "domain",
         /// A LinkedIn profile: the slug of its address, or LinkedIn's id of the person.
         Profile = "profile",
@@ -111,6 +111,18 @@ impl Key {
         fits.then_some(Self { kind, value })
     }
 
+    /// The domains whose entry holds for this mail address: its own, and each that this one is below. None for another kind.
+    pub fn domains(&self) -> Vec<Self> {
+        let Some((_, own)) = self.value.rsplit_once('@').filter(|_| self.kind == Kind::Address) else {
+            return Vec::new();
+        };
+        let above = std::iter::successors(Some(own), |domain| domain.split_once('.').map(|(_, above)| above));
+        above
+            .filter(|domain| *domain == own || domain.contains('.'))
+            .filter_map(|d| Self::of_row(Kind::Domain, d))
+            .collect()
+    }
+
     /// What it names.
     pub const fn kind(&self) -> Kind {
         self.kind
@@ -186,6 +198,17 @@ mod tests {
         ] {
             assert!(Key::parse(Some(kind), text).is_err(), "{kind} {text}");
         }
+    }
+
+    #[test]
+    fn an_address_is_covered_by_its_domain_and_by_those_above_it() {
+        let domains = |address| {
+            let key = Key::of_row(Kind::Address, address).unwrap();
+            key.domains().into_iter().map(|d| d.value).collect::<Vec<_>>()
+        };
+        assert_eq!(domains("ada@mail.eu.Example.com"), ["mail.eu.example.com", "eu.example.com", "example.com"]);
+        assert_eq!(domains("ada@localhost"), ["localhost"]);
+        assert!(Key::of_row(Kind::Phone, "4930").unwrap().domains().is_empty());
     }
 
     proptest! {

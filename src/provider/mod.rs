@@ -127,6 +127,11 @@ pub trait Provider: Send + Sync + 'static {
     /// Looks for an earlier attempt of the same request made at or after `since` (the claim's time, by our clock).
     fn find<'a>(&'a self, request: &'a SendRequest, since: Timestamp) -> BoxFuture<'a, Result<Found, FindError>>;
 
+    /// Whether our key opens anything at all: asked when a call was refused because of it.
+    fn opens(&self) -> BoxFuture<'_, Result<bool, FindError>> {
+        Box::pin(async { Ok(true) })
+    }
+
     /// The provider's lists, from which lost webhooks are made up for. `None`: it has none.
     fn lists(&self) -> Option<&dyn Lists> {
         None

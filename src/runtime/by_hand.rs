@@ -1,8 +1,9 @@
 //! What the owner of an account wrote: the echo of a send of ours, the note that begins a chat when an invitation is accepted,
 //! or a person at the keyboard. That pauses everything that is under way for whom they wrote to.
 //!
-//! By the provider's id where the send's outcome told it; else by the text, over everything that was said to the person.
-//! While a send to them has no outcome, nothing is decided.
+//! By the provider's id where the send's outcome told it; else by the text, over everything that was said to the person: in
+//! the end in every campaign of the workspace, whichever way the person was found. While a send to them has no outcome, nothing
+//! is decided.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,9 @@ const STALE: Duration = Duration::from_secs(14 * 24 * 3600);
 /// The outcome of our own messages.
 const ECHO: &str = "the echo of a send of ours";
 
+/// What the provider calls a message.
+type Keys = Vec<(IdentityKind, String)>;
+
 /// A message that the account's owner wrote in a chat.
 #[derive(Debug)]
 pub(super) struct Written {
@@ -44,8 +48,8 @@ pub(super) async fn message(
     row: &Inbox,
     written: Written,
 ) -> Result<Verdict, store::Error> {
-    let keys = written.message_id.clone().map(|id| (IdentityKind::Message, id)).into_iter().collect();
-    if !by_identity(shared, account, keys).await?.is_empty() {
+    let keys: Keys = written.message_id.clone().map(|id| (IdentityKind::Message, id)).into_iter().collect();
+    if !by_identity(shared, account, keys.clone()).await?.is_empty() {
         return Ok(Verdict::ignored(ECHO));
     }
     let person = written.others.first().cloned().unwrap_or_default();
@@ -55,7 +59,7 @@ pub(super) async fn message(
     }
     facts::learn(shared, account, &found, written.chat_id.as_deref(), &person).await?;
     let own = Own { channel: written.channel, subject: None, text: written.text.as_ref().map(Words::as_str) };
-    rule(shared, account, row, own, written.timestamp, &found.executions).await
+    rule(shared, account, row, (own, keys), written.timestamp, &found.executions).await
 }
 
 /// Judges a mail that left the mailbox.
@@ -90,11 +94,12 @@ pub(super) async fn mail(
     let keys = keys
         .chain(message_id.map(|id| (IdentityKind::RfcMessage, id)))
         .chain(tracking_id.map(|id| (IdentityKind::Tracking, id)));
-    if !by_identity(shared, account, keys.collect()).await?.is_empty() {
+    let keys: Keys = keys.collect();
+    if !by_identity(shared, account, keys.clone()).await?.is_empty() {
         return Ok(Verdict::ignored(ECHO));
     }
-    let keys = thread_id.map(|id| (IdentityKind::Thread, id)).into_iter().collect();
-    let mut found = by_identity(shared, account, keys).await?;
+    let thread = thread_id.map(|id| (IdentityKind::Thread, id)).into_iter().collect();
+    let mut found = by_identity(shared, account, thread).await?;
     for address in to {
         for execution in identity::by_address(&shared.pool, account.workspace, Channel::Email, &address).await? {
             if !found.contains(&execution) {
@@ -110,21 +115,31 @@ pub(super) async fn mail(
         subject: subject.as_ref().map(Words::as_str),
         text: text.as_ref().map(Words::as_str),
     };
-    rule(shared, account, row, own, timestamp, &found).await
+    rule(shared, account, row, (own, keys), timestamp, &found).await
 }
 
 async fn rule(
     shared: &Arc<Shared>,
     account: &Account,
     row: &Inbox,
-    own: Own<'_>,
+    (own, keys): (Own<'_>, Keys),
     at: Option<Timestamp>,
     found: &[ExecutionId],
 ) -> Result<Verdict, store::Error> {
     // Before what was said: a send that ends in between is then seen in one of the two.
     let in_hand = send::in_hand(&shared.pool, account.workspace, account.id).await?;
     let said = send::said(&shared.pool, found).await?;
-    match echo::judge(own, &said) {
+    let mut ruling = echo::judge(own, &said);
+    if ruling == Ruling::ByHand {
+        // By a chat only those are found who know it: another campaign may have just written the first time.
+        let everywhere = identity::of_same_people(&shared.pool, account.workspace, found).await?;
+        ruling = echo::judge(own, &send::said(&shared.pool, &everywhere).await?);
+    }
+    // What has got its outcome meanwhile may have told its name with it.
+    if ruling == Ruling::ByHand && !by_identity(shared, account, keys).await?.is_empty() {
+        ruling = Ruling::Ours;
+    }
+    match ruling {
         Ruling::Ours => Ok(Verdict::ignored(ECHO)),
         Ruling::NoteAccepted(executions) => deliver_to(shared, row, &executions, &Trigger::ConnectionAccepted).await,
         Ruling::Wait => Ok(Verdict::Later),

@@ -15,7 +15,7 @@ use super::roster::FlowError;
 use super::shared::Shared;
 use super::spend::{self, Spend};
 use super::work::{SendDetails, Work};
-use super::{Delivery, deliver_internal, settle, thread};
+use super::{Delivery, deliver_internal, mend, settle, thread};
 use crate::domain::account::{Account, AccountStatus};
 use crate::domain::address;
 use crate::domain::execution::Status;
@@ -24,7 +24,6 @@ use crate::domain::retry;
 use crate::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
 use crate::domain::suppression::Reason;
 use crate::domain::template::{self, fields};
-use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
 use crate::provider::{Recipient, SendFailure, SendRequest};
 use crate::store::send::{self as rows, Claim, ClaimResult, Dispatch};
@@ -103,32 +102,32 @@ async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
         SendStatus::Pending => dispatch(shared, seat, job, row).await,
         SendStatus::Dispatching => {
             let error = "the process ended during the provider call".to_owned();
-            finish(shared, account, &row, SendOutcome::Unknown { error }, Receipt::default(), None).await;
+            finish(shared, account, &row, SendOutcome::Unknown { error }, Receipt::default()).await;
             // What the dead process asked for may still be on its way through the provider.
             Report::Later(job, settle::first_read(shared, row.send.action, shared.clock.now()))
         }
         SendStatus::Unknown if row.send.parked => {
             if overtaken {
                 let error = "parked for a person".to_owned();
-                finish(shared, account, &row, SendOutcome::Unresolved { error }, Receipt::default(), None).await;
+                finish(shared, account, &row, SendOutcome::Unresolved { error }, Receipt::default()).await;
             }
             Report::Gone(job.hint.1)
         }
         SendStatus::Unknown => settle::read_back(shared, seat, job, row).await,
         // Taken back before anybody was called: its execution waits to hear that.
         SendStatus::Cancelled if row.is_open_send => {
-            finish(shared, account, &row, SendOutcome::NotSent, Receipt::default(), None).await;
+            finish(shared, account, &row, SendOutcome::NotSent, Receipt::default()).await;
             Report::Gone(job.hint.1)
         }
         // Its outcome was recorded on the row alone, while the execution could not take it.
         SendStatus::Sent if row.is_open_send => {
-            finish(shared, account, &row, SendOutcome::Sent, Receipt::default(), None).await;
+            finish(shared, account, &row, SendOutcome::Sent, Receipt::default()).await;
             Report::Gone(job.hint.1)
         }
         SendStatus::Failed if row.is_open_send => {
             let error = "it failed while its execution could not run".to_owned();
             let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
-            finish(shared, account, &row, outcome, Receipt::default(), None).await;
+            finish(shared, account, &row, outcome, Receipt::default()).await;
             Report::Gone(job.hint.1)
         }
         SendStatus::Sent | SendStatus::Failed | SendStatus::Cancelled => Report::Gone(job.hint.1),
@@ -177,7 +176,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         }
         Err(FlowError::Unrunnable(error)) => {
             let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
-            finish(shared, account, &row, outcome, Receipt::default(), None).await;
+            finish(shared, account, &row, outcome, Receipt::default()).await;
             return Report::Gone(send);
         }
     };
@@ -185,17 +184,11 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         tracing::error!(account.id = %account.id, provider = account.provider, "no such provider is configured");
         return Report::Held(job, row.send.campaign);
     };
-    let (spent, budget_gap) = match spend::spend(account, &row, &request, now) {
-        Spend::Now { spent, gap } => (spent, gap),
+    let spent = match spend::spend(account, &row, &request, now) {
+        Spend::Now(spent) => spent,
         Spend::Closed(until) => return Report::Rest(job, until),
         // Into the line of what it has turned out to be.
         Spend::Scarce(kind, until) => return Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
-        Spend::Never(kind) => {
-            let error = format!("account '{}' never does this: its limit of {kind} is 0", account.name);
-            let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
-            finish(shared, account, &row, outcome, Receipt::default(), None).await;
-            return Report::Gone(send);
-        }
         Spend::Unreadable(error) => {
             tracing::error!(account.id = %account.id, error, "what this account has done cannot be read: it does not send");
             return Report::Later(job, shared.clock.after_real(REFUSED_WAIT));
@@ -256,7 +249,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     let result = calling.run(provider.send(&request)).await;
     seat.called.record(started.elapsed().as_secs_f64());
     let now = shared.clock.now();
-    let gap = Duration::from_millis(u64::from(account.min_gap_ms)).max(budget_gap);
+    let gap = spend::gap(account, send);
     let gap = (!gap.is_zero()).then(|| now + gap);
     let throttled = matches!(&result, Err(SendFailure::Refused { code, .. }) if code == THROTTLED);
     let quota_rest =
@@ -295,6 +288,14 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
             halt(shared, account, &error).await;
             Report::Held(job, row.send.campaign)
         }
+        SendOutcome::Failed { class: FailureClass::KeyRefused, error } => {
+            if mend::holds(shared, &account.provider, &*provider).await {
+                // At once, when the key is taken again.
+                return Report::Later(job, now);
+            }
+            halt(shared, account, &error).await;
+            Report::Held(job, row.send.campaign)
+        }
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => match brake {
             Some((kind, until)) => Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
             None => Report::Rest(job, now + quota_rest),
@@ -314,8 +315,10 @@ pub(super) async fn finish(
     row: &Dispatch,
     outcome: SendOutcome,
     receipt: Receipt,
-    rest_until: Option<Timestamp>,
 ) {
+    // Who claimed it may have died before it wrote for how long the account rests.
+    let gap = spend::gap(account, row.send.id);
+    let rest_until = row.send.claimed_at.filter(|_| !gap.is_zero()).map(|at| at + gap);
     let details = SendDetails { account: account.id, receipt, rest_until, brake: None };
     hand_over(shared, row, outcome, details).await;
 }
@@ -337,9 +340,18 @@ async fn hand_over(shared: &Arc<Shared>, row: &Dispatch, outcome: SendOutcome, d
         };
         tracing::info!(send.id = %row.send.id, execution.id = %row.send.execution, outcome = outcome.as_str(), why,
             "the execution does not take this outcome; recording it on the send alone");
-        let key = (row.send.workspace, row.send.id);
-        match rows::close_orphan(&shared.pool, key, &outcome, &details.receipt, shared.clock.now()).await {
-            Ok(()) => return,
+        let orphan = rows::Orphan {
+            key: (row.send.workspace, row.send.id),
+            account_shard: details.account.shard(),
+            outcome: &outcome,
+            receipt: &details.receipt,
+            rest_until: details.rest_until,
+            brake: details.brake,
+            at: shared.clock.now(),
+        };
+        match rows::close_orphan(&shared.pool, &shared.lease, &orphan).await {
+            // Where the account is another's by now, that one settles the send.
+            Ok(_) => return,
             Err(error) => {
                 tracing::warn!(send.id = %row.send.id, %error, "cannot record an outcome; trying again");
                 tokio::time::sleep(DATABASE_WAIT).await;
@@ -354,7 +366,7 @@ async fn suppressed(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dis
         // The person may be reached otherwise: only this step has failed.
         let error = format!("the person is not written to here: {reason}");
         let outcome = SendOutcome::Failed { class: FailureClass::RecipientPermanent, error };
-        finish(shared, account, row, outcome, Receipt::default(), None).await;
+        finish(shared, account, row, outcome, Receipt::default()).await;
         return Report::Gone(job.hint.1);
     }
     let work = Work::Trigger(Trigger::Suppressed { reason }, None);
@@ -368,7 +380,7 @@ async fn suppressed(shared: &Arc<Shared>, account: &Account, job: Job, row: &Dis
 }
 
 async fn halt(shared: &Arc<Shared>, account: &Account, reason: &str) {
-    tracing::error!(account.id = %account.id, reason, "the account is halted until it is reconnected");
+    tracing::error!(account.id = %account.id, reason, "the account is halted until it works again; it is looked at from time to time");
     if let Err(error) = rows::halt_account(&shared.pool, account.workspace, account.id, reason).await {
         tracing::error!(account.id = %account.id, %error, "cannot record that an account is halted");
     }

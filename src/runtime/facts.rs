@@ -249,18 +249,25 @@ async fn tracked(
     deliver_to(shared, row, &found, &Trigger::Seen { channel: Channel::Email, how }).await
 }
 
+/// An account works again, says its provider. What came in meanwhile is read first: nobody is written to who has answered. For
+/// who holds the turn of [`Shared::account_status`].
+pub(super) async fn works_again(shared: &Shared, account: &Account) -> Result<(), store::Error> {
+    let (workspace, id) = (account.workspace, account.id);
+    if catch_up::back(&shared.pool, workspace, id, shared.clock.now()).await? {
+        shared.bells.ring(id);
+    } else {
+        send::resume_account(&shared.pool, workspace, id).await?;
+    }
+    Ok(())
+}
+
 async fn account_status(shared: &Arc<Shared>, account: &Account, message: &str) -> Result<Verdict, store::Error> {
     let (workspace, id) = (account.workspace, account.id);
     // Fair, and rows reach it in their order: what was said last is what holds.
     let _in_order = shared.account_status.lock().await;
     match message {
         "OK" | "RECONNECTED" | "CREATION_SUCCESS" | "SYNC_SUCCESS" => {
-            // What came in meanwhile is read first: nobody is written to who has answered.
-            if catch_up::back(&shared.pool, workspace, id, shared.clock.now()).await? {
-                shared.bells.ring(id);
-            } else {
-                send::resume_account(&shared.pool, workspace, id).await?;
-            }
+            works_again(shared, account).await?;
         }
         "ERROR" | "STOPPED" | "CREDENTIALS" | "DELETED" => {
             send::halt_account(&shared.pool, workspace, id, &format!("the provider says {message}")).await?;

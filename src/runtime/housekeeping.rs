@@ -153,7 +153,7 @@ async fn activate(shared: &Arc<Shared>, campaign: CampaignId) -> Result<(), stor
 }
 
 /// What was held back may go on.
-fn release(shared: &Shared) {
+pub(super) fn release(shared: &Shared) {
     shared.releases.fetch_add(1, SeqCst);
     for shard in shared.shards.get().into_iter().flatten() {
         let _ = shard.cast(ShardMessage::Release);

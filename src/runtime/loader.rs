@@ -219,7 +219,7 @@ impl<'a> ByShard<'a> {
     /// Says why in the rows, for whoever looks; they keep their place.
     async fn note(&mut self) {
         let notes = std::mem::take(&mut self.notes);
-        if let Err(error) = rows::mark_unrunnable(&self.shared.pool, &notes).await {
+        if let Err(error) = rows::mark_unrunnable(&self.shared.pool, &self.shared.lease, &notes).await {
             tracing::warn!(rows = notes.len(), %error, "cannot note why executions do not run");
         }
     }

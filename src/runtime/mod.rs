@@ -36,6 +36,7 @@ mod housekeeping;
 mod inbox;
 mod links;
 mod loader;
+mod mend;
 mod plan;
 mod prospect;
 mod resolve;
@@ -221,6 +222,8 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     let view = lease.view();
     migrate::ensure_partitions(&options.pool, started, migrate::MONTHS_AHEAD).await?;
     send::reopen_stale_gates(&options.pool, &view, started).await?;
+    // What a process before this one could not do, this one has not tried yet.
+    send::let_go_accounts(&options.pool, None).await?;
     let (loader, requests) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
         backlogs: dashmap::DashMap::new(),
@@ -251,6 +254,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         lease_lost: false.into(),
         account_status: tokio::sync::Mutex::new(()),
         releases: 0.into(),
+        keys: mend::RefusedKeys::default(),
         bells: catch_up::Bells::default(),
         inbox: tokio::sync::Notify::new(),
         unread: unread::Unread::new(),
@@ -288,6 +292,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         keep("watch", &shared, housekeeping::watch),
         keep("inbox", &shared, inbox::run),
         keep("catch_up", &shared, catch_up::run),
+        keep("mend", &shared, mend::run),
         tokio::spawn(stand_down(Arc::clone(&shared), lease.lost())).abort_handle(),
     ]);
     shared.arrivals.notify_one();

@@ -50,7 +50,7 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
         Err(FlowError::Unrunnable(error)) => {
             // Never claimed (adopted) and cannot even be rendered: it cannot have been our text.
             let outcome = SendOutcome::Failed { class: FailureClass::Rejected, error };
-            finish(shared, account, &row, outcome, Receipt::default(), None).await;
+            finish(shared, account, &row, outcome, Receipt::default()).await;
             return Report::Gone(row.send.id);
         }
     };
@@ -58,13 +58,15 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
         return Report::Held(job, row.send.campaign);
     };
     let since = row.send.claimed_at.unwrap_or(row.send.created_at - ADOPTED_LOOK_BACK);
-    if let Err(error) = rows::count_settle(&shared.pool, &[(row.send.workspace, row.send.id)]).await {
+    if let Err(error) =
+        rows::count_settle(&shared.pool, &shared.lease, (row.send.workspace, row.send.id), account.id).await
+    {
         tracing::warn!(send.id = %row.send.id, %error, "cannot count a read back");
     }
     let outcome = match provider.find(&request, since).await {
         Ok(Found::Sent(receipt)) => {
             seat.count(&SendOutcome::Sent);
-            finish(shared, account, &row, SendOutcome::Sent, receipt, None).await;
+            finish(shared, account, &row, SendOutcome::Sent, receipt).await;
             return Report::Gone(row.send.id);
         }
         Ok(Found::Absent) => {
@@ -93,7 +95,7 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
     };
     seat.count(&outcome);
     let again = outcome == SendOutcome::NotSent;
-    finish(shared, account, &row, outcome, Receipt::default(), None).await;
+    finish(shared, account, &row, outcome, Receipt::default()).await;
     if again {
         job.absent = 0;
         return Report::Later(job, shared.clock.now());

@@ -15,6 +15,7 @@ use super::catch_up::Bells;
 use super::channel::ChannelMessage;
 use super::gather::{Claims, Finds, Gatherer, Loads};
 use super::links::Unsubscribing;
+use super::mend::RefusedKeys;
 use super::roster::Roster;
 use super::shard::ShardMessage;
 use super::traces::Traces;
@@ -88,6 +89,8 @@ pub(super) struct Shared {
     pub(super) account_status: Mutex<()>,
     /// How often what was held has been released: whoever looked before the last time has to look again.
     pub(super) releases: AtomicU64,
+    /// Providers that refuse our key.
+    pub(super) keys: RefusedKeys,
     /// Rung when an account's lists are to be read at once.
     pub(super) bells: Bells,
     pub(super) inbox: Notify,
@@ -218,6 +221,7 @@ impl Shared {
             lease_lost: false.into(),
             account_status: Mutex::new(()),
             releases: 0.into(),
+            keys: RefusedKeys::default(),
             bells: Bells::default(),
             inbox: Notify::new(),
             unread: Unread::new(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::account::Account;
 use crate::domain::budget::{Decision, History, Kind, QUOTA_REST, Why, rest_after_usage};
+use crate::domain::id::SendId;
 use crate::domain::send::{Action, FailureClass, Receipt, SendOutcome};
 use crate::domain::time::Timestamp;
 use crate::provider::SendRequest;
@@ -12,14 +13,13 @@ use crate::store::send::{Dispatch, Spent};
 /// What a budget says about a send.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Spend {
-    /// Go on. The claim writes `spent`, if the account has a budget; afterwards the account rests for `gap`.
-    Now { spent: Option<Spent>, gap: Duration },
+    /// Go on. The claim writes what is spent, if the account has a budget; afterwards the account rests for [`gap`].
+    Now(Option<Spent>),
     /// The account does nothing at all before that.
     Closed(Timestamp),
     /// The account does nothing of this kind before that.
+    /// [`Timestamp::MAX`]: as long as its limits are what they are.
     Scarce(Kind, Timestamp),
-    /// This account never does it.
-    Never(Kind),
     /// Nobody knows what the account has done: nothing may be sent.
     Unreadable(String),
 }
@@ -29,9 +29,15 @@ pub(super) fn kind_of(action: Action, body: Option<&str>, knows_chat: bool) -> O
     Kind::of(action, body.is_some_and(|text| !text.is_empty()), !knows_chat)
 }
 
+/// How long an account rests after a send: the same for the same send, whoever works it out.
+pub(super) fn gap(account: &Account, send: SendId) -> Duration {
+    let least = Duration::from_millis(u64::from(account.min_gap_ms));
+    account.budget.as_ref().map_or(least, |budget| budget.spacing.gap(account.id, send).max(least))
+}
+
 /// Asks the account's budget.
 pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, now: Timestamp) -> Spend {
-    let free = Spend::Now { spent: None, gap: Duration::ZERO };
+    let free = Spend::Now(None);
     let Some(budget) = &account.budget else { return free };
     let knows_chat = request.recipient.chat_id.is_some();
     let Some(kind) = kind_of(request.action, request.body.as_deref(), knows_chat) else { return free };
@@ -41,9 +47,9 @@ pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, no
         Err(why) => return Spend::Unreadable(why),
     };
     match budget.decide(&history, kind, (account.id, account.since), request.send, now) {
-        Decision::Allowed { next_gap } => {
+        Decision::Allowed { .. } => {
             history.note(kind, now);
-            Spend::Now { spent: Some(Spent { used: gate.used, history: history.to_json() }), gap: next_gap }
+            Spend::Now(Some(Spent { used: gate.used, history: history.to_json() }))
         }
         // Only until it opens: what stands in the way of this kind after that is no reason for others to wait.
         Decision::Wait { until, why: Why::Closed } => {
@@ -52,7 +58,7 @@ pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, no
         Decision::Wait { until, why: Why::Resting | Why::DayFull { .. } | Why::WeekFull { .. } } => {
             Spend::Scarce(kind, until)
         }
-        Decision::Never { kind } => Spend::Never(kind),
+        Decision::Never { .. } => Spend::Scarce(kind, Timestamp::MAX),
     }
 }
 

@@ -3,12 +3,15 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Error, Pool, failed};
 use crate::domain::account::{AccountStatus, Channel};
+use crate::domain::budget::{History, Kind};
 use crate::domain::id::{AccountId, CampaignId, WorkspaceId};
+use crate::domain::send::Action;
 use crate::domain::time::Timestamp;
 
 // An account without its gate could never send, so both rows are made by one statement.
@@ -32,9 +35,23 @@ const UPDATE: &str = "UPDATE accounts SET name = coalesce($3, name), min_gap_ms 
        status = coalesce($7, status), status_reason = CASE WHEN $7 IS NULL THEN status_reason END \
      WHERE workspace_id = $1 AND id = $2";
 
-// A claim that was decided on the history before is refused by `used`: it would put the rests back.
-const RELEASE: &str = "UPDATE account_gate SET rests = NULL, next_send_at = NULL, used = used + 1, \
-       history = CASE WHEN history IS NULL THEN NULL ELSE jsonb_set(history, '{rests}', '{}') END \
+// No claim of the account commits while the row is held.
+const GATE: &str = "SELECT a.limits IS NULL, g.history FROM account_gate g \
+     JOIN accounts a ON a.workspace_id = g.workspace_id AND a.id = g.account_id \
+     WHERE g.workspace_id = $1 AND g.account_id = $2 FOR UPDATE OF g";
+
+// No index leads from an account to its sends, so this reads the partitions of those months; it is asked once in an account's life.
+// A row holds its last claim only.
+const PAST: &str = "SELECT s.action, coalesce(s.body, '') <> '', s.recipient ->> 'chat_id' IS NULL, \
+       max(s.claimed_at), count(*) \
+     FROM sends s WHERE s.workspace_id = $1 AND s.account_id = $2 AND s.created_at > $3::timestamptz - interval '62 days' \
+       AND s.claimed_at > $3::timestamptz - interval '8 days' AND s.claimed_at <= $3 \
+     GROUP BY 1, 2, 3, floor(extract(epoch FROM s.claimed_at) / 900)";
+const NO_TIMEOUT: &str = "SELECT set_config('statement_timeout', '0', true)";
+
+// A claim that was decided on the history before is refused by `used`: it would put it back.
+const PUT: &str = "UPDATE account_gate SET used = used + 1, history = $3, \
+       rests = CASE WHEN $4 THEN NULL ELSE rests END, next_send_at = CASE WHEN $4 THEN NULL ELSE next_send_at END \
      WHERE workspace_id = $1 AND account_id = $2";
 
 const UNKNOWN: &str = "SELECT i.id FROM unnest($2::uuid[]) AS i (id) \
@@ -171,11 +188,24 @@ pub async fn list(pool: &Pool, workspace: WorkspaceId, only: Option<AccountId>) 
 
 /// Changes an account. Answers whether there is one.
 ///
+/// An account that is given limits while it runs has done something already: what it has claimed in the last seven days is
+/// counted in the same commit. Each send counts once, at its last claim, as what it turned out to be; what was decided more
+/// than 62 days ago is not looked at. Letting go forgets what a clock that was ahead has counted in the time to come.
+///
 /// # Errors
 /// The database's; then nothing is changed.
-pub async fn update(pool: &Pool, workspace: WorkspaceId, id: AccountId, changes: &Changes) -> Result<bool, Error> {
+pub async fn update(
+    pool: &Pool,
+    workspace: WorkspaceId,
+    id: AccountId,
+    changes: &Changes,
+    now: Timestamp,
+) -> Result<bool, Error> {
     let what = failed("account: update");
     let mut transaction = pool.begin().await.map_err(&what)?;
+    if changes.release || matches!(changes.limits, Some(Some(_))) {
+        settle_gate(&mut transaction, workspace, id, changes, now).await?;
+    }
     let updated = sqlx::query(UPDATE)
         .bind(workspace.0)
         .bind(id.0)
@@ -187,11 +217,66 @@ pub async fn update(pool: &Pool, workspace: WorkspaceId, id: AccountId, changes:
         .execute(&mut *transaction)
         .await
         .map_err(&what)?;
-    if changes.release {
-        sqlx::query(RELEASE).bind(workspace.0).bind(id.0).execute(&mut *transaction).await.map_err(&what)?;
-    }
     transaction.commit().await.map_err(&what)?;
     Ok(updated.rows_affected() > 0)
+}
+
+/// Brings the account's history up to what the changes ask for.
+async fn settle_gate(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    id: AccountId,
+    changes: &Changes,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let what = failed("account: its gate");
+    let gate: Option<(bool, Option<Value>)> =
+        sqlx::query_as(GATE).bind(workspace.0).bind(id.0).fetch_optional(&mut *connection).await.map_err(&what)?;
+    let Some((unlimited, stored)) = gate else { return Ok(()) };
+    // One that cannot be read stays as it is: nobody would know what was done.
+    let known = stored.as_ref().and_then(|json| History::from_json(json).ok());
+    let begins = unlimited && matches!(changes.limits, Some(Some(_)));
+    let history = if begins || (changes.release && known.as_ref().is_some_and(|h| h.is_ahead(now))) {
+        Some(past(connection, workspace, id, now).await?.to_json())
+    } else if let (true, Some(mut history)) = (changes.release, known) {
+        history.release();
+        Some(history.to_json())
+    } else if changes.release {
+        stored
+    } else {
+        return Ok(());
+    };
+    sqlx::query(PUT)
+        .bind(workspace.0)
+        .bind(id.0)
+        .bind(history)
+        .bind(changes.release)
+        .execute(connection)
+        .await
+        .map_err(&what)
+        .map(drop)
+}
+
+/// What an account has claimed in the last seven days.
+async fn past(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    id: AccountId,
+    now: Timestamp,
+) -> Result<History, Error> {
+    let what = failed("account: what it has done");
+    sqlx::query(NO_TIMEOUT).execute(&mut *connection).await.map_err(&what)?;
+    let rows: Vec<(String, bool, bool, DateTime<Utc>, i64)> = sqlx::query_as(PAST)
+        .bind(workspace.0)
+        .bind(id.0)
+        .bind(now.to_utc())
+        .fetch_all(connection)
+        .await
+        .map_err(&what)?;
+    Ok(History::of_past(rows.into_iter().filter_map(|(action, has_text, first, at, n)| {
+        let kind = Kind::of(Action::parse(&action)?, has_text, first)?;
+        Some((kind, at.into(), u32::try_from(n).unwrap_or(u32::MAX)))
+    })))
 }
 
 /// Which of these ids are no accounts of the workspace.

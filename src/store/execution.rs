@@ -11,8 +11,9 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::lease::LeaseView;
 use super::row::{Columns, select_execution};
-use super::{Error, Pool, clean, failed};
+use super::{Error, Pool, clean, failed, shard_column};
 use crate::domain::execution::Execution;
 use crate::domain::id::{CampaignId, ExecutionId, ProspectId, WorkspaceId};
 use crate::domain::time::Timestamp;
@@ -37,9 +38,13 @@ const OVERDUE: &str = "SELECT s.id FROM campaign_prospect_execution_state s \
     AND s.campaign_id IN (SELECT c.id FROM campaigns c WHERE c.status IN ('active', 'running')) \
     AND least(s.next_execution_at, CASE WHEN s.status = 'waiting_trigger' THEN s.next_check_at END) <= $1 \
     ORDER BY least(s.next_execution_at, CASE WHEN s.status = 'waiting_trigger' THEN s.next_check_at END), s.id LIMIT $2";
-const MARK_UNRUNNABLE: &str = "UPDATE campaign_prospect_execution_state s SET last_error = m.reason \
-    FROM unnest($1::uuid[], $2::text[]) AS m(id, reason) \
-    WHERE s.id = m.id AND s.last_error IS DISTINCT FROM m.reason";
+const MARK_UNRUNNABLE: &str = "WITH mark AS MATERIALIZED ( \
+        SELECT * FROM unnest($3::uuid[], $4::text[], $5::smallint[], $6::bigint[]) AS m(id, reason, shard, epoch)), \
+    lease AS MATERIALIZED ( \
+        SELECT l.shard FROM shard_lease l JOIN (SELECT DISTINCT shard, epoch FROM mark) m ON m.shard = l.shard \
+        WHERE l.owner = $1 AND l.incarnation = $2 AND l.epoch = m.epoch ORDER BY l.shard FOR SHARE OF l) \
+    UPDATE campaign_prospect_execution_state s SET last_error = m.reason FROM mark m \
+    WHERE s.id = m.id AND m.shard IN (SELECT shard FROM lease) AND s.last_error IS DISTINCT FROM m.reason";
 /// A long read must outlive the pool's statement timeout: with a million rows the reader is the slower side. And it reads
 /// everything, so the table's own order is the right one.
 const NO_TIMEOUT: &str = "SELECT set_config('statement_timeout', '0', true), set_config('enable_seqscan', 'on', true), \
@@ -159,17 +164,23 @@ pub async fn overdue(pool: &Pool, now: Timestamp, limit: i64) -> Result<Vec<Exec
 }
 
 /// Leaves a note (`last_error`) on rows that no actor can be made of, and on those only that do not have it yet. Nothing
-/// else of the row changes, its version neither.
+/// else of the row changes, its version neither. Fenced like every write of an execution.
 ///
 /// # Errors
 /// When Postgres cannot be asked.
-pub async fn mark_unrunnable(pool: &Pool, rows: &[(ExecutionId, String)]) -> Result<u64, Error> {
+pub async fn mark_unrunnable(pool: &Pool, lease: &LeaseView, rows: &[(ExecutionId, String)]) -> Result<u64, Error> {
     // One note an execution: which of two an UPDATE .. FROM takes is anybody's guess.
-    let rows: HashMap<Uuid, String> = rows.iter().map(|(id, reason)| (id.0, clean(reason).into_owned())).collect();
-    let (ids, reasons): (Vec<Uuid>, Vec<String>) = rows.into_iter().unzip();
+    let rows: HashMap<ExecutionId, String> =
+        rows.iter().map(|(id, reason)| (*id, clean(reason).into_owned())).collect();
+    let shards: Vec<u16> = rows.keys().map(|id| id.shard()).collect();
+    let (ids, reasons): (Vec<Uuid>, Vec<String>) = rows.into_iter().map(|(id, reason)| (id.0, reason)).unzip();
     let done = sqlx::query(MARK_UNRUNNABLE)
+        .bind(lease.node().id)
+        .bind(lease.node().incarnation)
         .bind(ids)
         .bind(reasons)
+        .bind(shards.iter().map(|s| shard_column(*s)).collect::<Vec<_>>())
+        .bind(shards.iter().map(|s| lease.epoch(*s)).collect::<Vec<_>>())
         .execute(pool)
         .await
         .map_err(failed("marking executions that cannot run"))?;

@@ -76,6 +76,21 @@ const BY_EMAIL: &str = by_address!("lower(p.email) = lower($2)");
 const BY_LINKEDIN: &str = by_address!("campaignd_linkedin_slug(p.linkedin_url) = campaignd_linkedin_slug($2)");
 const BY_PHONE: &str = by_address!("campaignd_phone_digits(p.phone) = campaignd_phone_digits($2)");
 
+/// The plan goes by the three indexes above, from the few that are given. OFFSET 0 keeps it so, also when it was made while the
+/// tables were empty.
+const OF_SAME_PEOPLE: &str = "SELECT DISTINCT s.id \
+    FROM unnest($2::uuid[]) AS w (id) \
+    JOIN campaign_prospect_execution_state f ON f.id = w.id \
+    JOIN campaign_prospects p ON p.id = f.prospect_id \
+    CROSS JOIN LATERAL ( \
+        SELECT q.id, q.campaign_id FROM campaign_prospects q WHERE lower(q.email) = lower(p.email) \
+        UNION SELECT q.id, q.campaign_id FROM campaign_prospects q \
+            WHERE campaignd_linkedin_slug(q.linkedin_url) = campaignd_linkedin_slug(p.linkedin_url) \
+        UNION SELECT q.id, q.campaign_id FROM campaign_prospects q \
+            WHERE campaignd_phone_digits(q.phone) = campaignd_phone_digits(p.phone) OFFSET 0) AS same \
+    JOIN campaigns c ON c.id = same.campaign_id AND c.workspace_id = $1 \
+    JOIN campaign_prospect_execution_state s ON s.prospect_id = same.id AND s.campaign_id = same.campaign_id";
+
 const KNOWS_CHAT: &str = "SELECT EXISTS (SELECT FROM identities \
     WHERE workspace_id = $1 AND execution_id = $2 AND account_id = $3 AND kind = 'chat')";
 
@@ -153,6 +168,25 @@ pub async fn learn(
         .await
         .map_err(failed("noting an identity"))
         .map(drop)
+}
+
+/// All executions of the people that these are about, over all campaigns of the workspace: whoever has an address in common
+/// with one of them is the same.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn of_same_people(
+    pool: &Pool,
+    workspace: WorkspaceId,
+    executions: &[ExecutionId],
+) -> Result<Vec<ExecutionId>, Error> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(OF_SAME_PEOPLE)
+        .bind(workspace.0)
+        .bind(executions.iter().map(|id| id.0).collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await
+        .map_err(failed("finding the executions of the same people"))?;
+    Ok(ids.into_iter().map(ExecutionId).collect())
 }
 
 /// Whether an account has a chat with the person of an execution.

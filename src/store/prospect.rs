@@ -42,8 +42,8 @@ const KNOWN: &str = "WITH i AS ( \
 // As campaignd_suppressed does for a claim, but told by what. A workspace without a list has nothing to look up.
 const SUPPRESSED: &str = "SELECT u.n, k.kind, s.reason \
      FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[]) AS u (n, email, linkedin_url, phone) \
-     CROSS JOIN LATERAL (VALUES ('address', u.email), ('domain', split_part(u.email, '@', -1)), ('profile', u.linkedin_url), \
-         ('phone', u.phone)) AS k (kind, given) \
+     CROSS JOIN LATERAL (VALUES ('address', u.email), ('profile', u.linkedin_url), ('phone', u.phone) UNION ALL \
+         SELECT 'domain', d FROM unnest(campaignd_domains(split_part(lower(btrim(u.email)), '@', -1))) AS d) AS k (kind, given) \
      CROSS JOIN LATERAL (SELECT s.reason FROM suppressions s WHERE s.workspace_id = $1 AND s.kind = k.kind \
          AND s.value = campaignd_suppression_value(k.kind, k.given) OFFSET 0) AS s \
      WHERE EXISTS (SELECT FROM suppressions WHERE workspace_id = $1)";

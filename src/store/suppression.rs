@@ -3,7 +3,7 @@
 //! Owns table `suppressions`. Entries are made by people (API, CLI) and by facts: whoever unsubscribes or whose mail bounces
 //! for good is put on the list *before* the fact is handed to an execution, in a commit of its own. So nobody is forgotten
 //! when the process dies in between (the fact is applied again), nor when there is no execution left to move. The list is
-//! read when people are taken in ([`super::prospect::import`]) and by each claim, through `campaignd_suppressed` in 0006.
+//! read when people are taken in ([`super::prospect::import`]) and by each claim, through `campaignd_suppressed` in 0011.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -189,14 +189,13 @@ pub async fn add_people(pool: &Pool, executions: &[ExecutionId], reason: Reason,
 }
 
 /// The entries that keep the person of this execution from being written to on every channel, newest first: those of the
-/// person's addresses and of the domain, without bounces.
+/// person's addresses and of the domains that cover them, without bounces.
 ///
 /// # Errors
 /// The database's.
 pub async fn of_execution(pool: &Pool, execution: ExecutionId) -> Result<Vec<Listed>, Error> {
     let Some(person) = people(pool, &[execution]).await?.into_iter().next() else { return Ok(Vec::new()) };
-    let domains = person.keys.iter().filter(|k| k.kind() == Kind::Address).filter_map(|k| k.value().rsplit_once('@'));
-    let domains: Vec<Key> = domains.filter_map(|(_, domain)| Key::of_row(Kind::Domain, domain)).collect();
+    let domains: Vec<Key> = person.keys.iter().flat_map(Key::domains).collect();
     let keys: Vec<Key> = person.keys.into_iter().chain(domains).collect();
     let mut found = find(pool, person.workspace, &keys).await?;
     found.retain(|entry| Reason::parse(&entry.reason).is_none_or(Reason::holds_everywhere));

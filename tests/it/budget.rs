@@ -1,16 +1,20 @@
 //! Budgets of accounts as they hold in the running engine: the core's own rules are tested in `domain::budget`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use campaignd::domain::account::Channel;
+use campaignd::domain::budget::{History, Kind};
 use campaignd::domain::execution::Status;
 use campaignd::domain::id::AccountId;
 use campaignd::domain::send::{Action, FailureClass};
 use campaignd::domain::trigger::Trigger;
+use campaignd::store::account::{self, Changes};
 use serde_json::{Value, json};
 
 use crate::client::{Api, flow};
-use crate::fake::{Act, Rig, hours};
+use crate::fake::{Act, Rig, WORKSPACE, hours};
 
 /// Most sends that are decided of a line that waits for its budget. As many again after a restart, where some may decide
 /// before the channel has heard of those that are decided already.
@@ -161,6 +165,86 @@ async fn a_quota_that_is_used_up_rests_what_used_it_up_and_nothing_else() {
     assert_eq!(rig.one::<i64>("SELECT count(*) FROM sends WHERE status = 'pending'").await, 2, "both keep their place");
     rig.clock.advance(hours(24) + QUARTER);
     rig.until_all_final().await;
+    assert!(rig.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_given_to_an_account_that_runs_count_what_it_has_done_before() {
+    let mut rig = Rig::manual().await;
+    let account = rig.account(Channel::Linkedin, "seat").await;
+    let plain = rig.campaign(&invitations()).await;
+    let noted = rig
+        .campaign(&json!({"schema_version": 1, "steps": [
+            {"id": "invite", "action": "send_linkedin_cr", "message": "hello"}]}))
+        .await;
+    rig.prospects(plain, 2).await;
+    rig.prospects(noted, 1).await;
+    rig.start().await;
+    rig.until_all_final().await;
+    rig.clock.advance(hours(1));
+    let limits = json!({"kind": "linkedin_premium", "spacing": {"min": "0s", "max": "0s"}, "warm_up": null,
+        "limits": {"invite": {"day": 4}, "invite_with_note": {"day": 10}}});
+    let changes = Changes { limits: Some(Some(limits.clone())), ..Changes::default() };
+    assert!(account::update(&rig.pool, WORKSPACE, account, &changes, rig.clock.now()).await.unwrap());
+    rig.handle().accounts_changed();
+    rig.prospects(plain, 3).await;
+    rig.handle().arrivals();
+    rig.fake.until_calls(4).await;
+    until_waiting(&rig, 2).await;
+    let gate: Value = rig.one("SELECT history FROM account_gate").await;
+    let history = History::from_json(&gate).unwrap();
+    let counted = |kind| history.count(kind, Duration::from_secs(24 * 3600), rig.clock.now());
+    assert_eq!((counted(Kind::Invite), counted(Kind::InviteWithNote)), (4, 1));
+
+    // A month ahead the clock lets the others go; back in time, that stands in nobody's way once a person says so.
+    rig.clock.advance(hours(24 * 30));
+    rig.fake.until_calls(6).await;
+    rig.until_all_final().await;
+    let back = rig.clock.now() - hours(24 * 29);
+    let release = Changes { release: true, ..Changes::default() };
+    assert!(account::update(&rig.pool, WORKSPACE, account, &release, back).await.unwrap());
+    let gate: Value = rig.one("SELECT history FROM account_gate").await;
+    let history = History::from_json(&gate).unwrap();
+    assert_eq!(history.count(Kind::Invite, Duration::from_secs(7 * 24 * 3600), back), 4, "as the sends tell it");
+    assert!(!history.is_ahead(back));
+    assert!(rig.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_nothing_holds_sends_without_asking_again_until_it_is_changed() {
+    let mut rig = Rig::manual().await;
+    let account = rig.account(Channel::Linkedin, "seat").await;
+    limit(&rig, account, json!({"invite": {"day": 0}})).await;
+    let campaign = rig.campaign(&invitations()).await;
+    rig.prospects(campaign, 3).await;
+    let visiting = rig
+        .campaign(&json!({"schema_version": 1, "steps": [{"id": "look", "action": "visit_linkedin_profile"}]}))
+        .await;
+    let looked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&looked);
+    rig.start_with(move |o| {
+        o.before_send = Some(Arc::new(move |_| {
+            count.fetch_add(1, Relaxed);
+        }));
+    })
+    .await;
+    rig.wait("each is looked at", async || looked.load(Relaxed) >= 3).await;
+    rig.clock.advance(hours(24 * 30));
+    until_waiting(&rig, 3).await;
+    // Others that do go show that a month later the channel has looked at all it had to.
+    rig.prospects(visiting, 1).await;
+    rig.handle().arrivals();
+    rig.fake.until_calls(1).await;
+    rig.until_true("SELECT bool_or(status = 'sent') FROM sends WHERE action = 'visit_linkedin_profile'").await;
+    assert_eq!(looked.load(Relaxed), 4, "none was looked at twice");
+    assert_eq!(
+        rig.one::<i64>("SELECT count(*) FROM campaign_prospect_execution_state WHERE status = 'executing'").await,
+        3
+    );
+    limit(&rig, account, json!({"invite": {"day": 50}})).await;
+    rig.handle().accounts_changed();
+    rig.until_all_final().await;
+    assert_eq!(rig.fake.calls().len(), 4);
     assert!(rig.stop().await);
 }
 

@@ -90,6 +90,17 @@ impl World {
         self.post("/sandbox/act", json!({"identity": identity, "act": act})).await;
     }
 
+    /// Requests are refused with an error, and nothing happens.
+    async fn fault(&self, endpoint: &str, status: u16, kind: &str, times: Option<u32>) {
+        let rule = json!({"match": {"endpoint": endpoint}, "effect": "fail_before", "status": status, "type": kind,
+            "times": times});
+        self.post("/sandbox/faults", rule).await;
+    }
+
+    async fn clear_faults(&self) {
+        self.ask(self.http.delete(format!("http://{}/sandbox/faults", self.sandbox.addr()))).await;
+    }
+
     /// What a person was sent, in order: of a kind of the ledger's.
     async fn sent(&self, kind: &str, identity: &str) -> Vec<Value> {
         let ledger = self.get("/sandbox/ledger").await;
@@ -152,6 +163,13 @@ fn mailbox(name: &str) -> String {
     format!("{name}@never-replies.example")
 }
 
+/// Two mails, two days apart.
+fn two_mails() -> Value {
+    json!({"schema_version": 1, "steps": [
+        {"id": "m1", "action": "send_email", "subject": "s", "message": "m1", "delay": "48h"},
+        {"id": "m2", "action": "send_email", "subject": "s", "message": "m2"}]})
+}
+
 /// Invites, and writes to who has accepted.
 fn invite_then_write(note: Option<&str>) -> Value {
     let wait =
@@ -194,6 +212,35 @@ async fn acceptances_are_found_by_a_few_scans_a_day_when_every_webhook_is_lost()
 }
 
 #[tokio::test]
+async fn a_first_scan_that_fails_is_made_again_soon() {
+    let mut world = World::new().await;
+    world.account(Channel::Linkedin, LINKEDIN_ONE).await;
+    world.rig.db.script(format!("UPDATE accounts SET created_at = '{NOW}'")).await.unwrap();
+    let ids = world.people(&invite_then_write(None), &["ann"]).await;
+    world.fault("GET /users/relations", 500, "provider_error", None).await;
+    world.start().await;
+    world.rig.until(ids[0], "waiting", |e| e.status == Status::WaitingTrigger).await;
+    world.act(&profile("ann"), "accept").await;
+    world
+        .rig
+        .advance_until(Duration::from_secs(600), "a scan fails", async || {
+            world.get("/sandbox/faults").await["items"][0]["struck"].as_u64() > Some(0)
+        })
+        .await;
+    let failed_at = world.rig.clock.now();
+    world.clear_faults().await;
+    world
+        .rig
+        .advance_until(Duration::from_secs(10), "it is made again", async || {
+            world.rig.one::<bool>("SELECT relations_read_at IS NOT NULL FROM account_catch_up").await
+        })
+        .await;
+    assert!(world.rig.clock.now() < failed_at + hours(1), "{} after {failed_at}", world.rig.clock.now());
+    world.until_sent("message", &profile("ann"), 1).await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_notes_echo_tells_the_acceptance_and_a_message_typed_by_hand_pauses_the_prospect() {
     let mut world = World::new().await;
     world.account(Channel::Linkedin, LINKEDIN_ONE).await;
@@ -230,10 +277,7 @@ async fn a_notes_echo_tells_the_acceptance_and_a_message_typed_by_hand_pauses_th
 async fn after_a_reconnection_the_gap_is_read_before_anything_is_sent() {
     let mut world = World::new().await;
     world.account(Channel::Email, MAIL_ONE).await;
-    let flow = json!({"schema_version": 1, "steps": [
-        {"id": "m1", "action": "send_email", "subject": "s", "message": "m1", "delay": "48h"},
-        {"id": "m2", "action": "send_email", "subject": "s", "message": "m2"}]});
-    let ids = world.people(&flow, &["ann", "ben"]).await;
+    let ids = world.people(&two_mails(), &["ann", "ben"]).await;
     world.start().await;
     for (id, name) in ids.iter().zip(["ann", "ben"]) {
         world.until_sent("email", &mailbox(name), 1).await;
@@ -269,10 +313,7 @@ async fn after_a_reconnection_the_gap_is_read_before_anything_is_sent() {
 async fn an_account_whose_webhooks_are_lost_is_seen_to_break_and_to_work_again() {
     let mut world = World::new().await;
     world.account(Channel::Email, MAIL_ONE).await;
-    let flow = json!({"schema_version": 1, "steps": [
-        {"id": "m1", "action": "send_email", "subject": "s", "message": "m1", "delay": "48h"},
-        {"id": "m2", "action": "send_email", "subject": "s", "message": "m2"}]});
-    let ids = world.people(&flow, &["ann"]).await;
+    let ids = world.people(&two_mails(), &["ann"]).await;
     world.start().await;
     world.rig.until(ids[0], "mailed", |e| e.email.sent_count == 1).await;
     world.post("/sandbox/act", json!({"account_id": MAIL_ONE, "act": "disconnect"})).await;
@@ -288,6 +329,76 @@ async fn an_account_whose_webhooks_are_lost_is_seen_to_break_and_to_work_again()
         })
         .await;
     world.rig.until(ids[0], "over", |e| e.exit_reason == Some(ExitReason::Finished)).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_account_that_a_refused_send_has_halted_is_looked_at_again_and_its_gap_is_read_first() {
+    let mut world = World::new().await;
+    world.account(Channel::Email, MAIL_ONE).await;
+    let ids = world.people(&two_mails(), &["ann", "ben"]).await;
+    world.start().await;
+    for (id, name) in ids.iter().zip(["ann", "ben"]) {
+        world.until_sent("email", &mailbox(name), 1).await;
+        world.rig.until(*id, "mailed", |e| e.email.sent_count == 1).await;
+    }
+    // The session breaks for one call, and nobody says so: neither webhook nor the account's status.
+    world.fault("POST /emails", 401, "expired_credentials", Some(1)).await;
+    world.rig.clock.advance(hours(49));
+    world.rig.until_true("SELECT status = 'halted' AND status_reason LIKE '%expired_credentials%' FROM accounts").await;
+    world.act(&mailbox("ann"), "reply").await;
+    world
+        .rig
+        .advance_until(Duration::from_secs(30), "the second mail", async || {
+            world.sent("email", &mailbox("ben")).await.len() == 2
+        })
+        .await;
+    let ann = world.rig.until(ids[0], "replied", |e| e.status.is_final()).await;
+    assert_eq!(ann.exit_reason, Some(ExitReason::Replied));
+    assert_eq!(world.sent("email", &mailbox("ann")).await.len(), 1, "the answer was read first");
+    world.rig.until_true("SELECT status = 'active' AND status_reason IS NULL FROM accounts").await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_holds_everybody_and_halts_nobody_until_it_is_taken_again() {
+    let mut world = World::new().await;
+    world.account(Channel::Email, MAIL_ONE).await;
+    world.account(Channel::Linkedin, LINKEDIN_ONE).await;
+    let mails = world.people(&two_mails(), &["ann"]).await;
+    let visit = json!({"schema_version": 1, "steps": [{"id": "look", "action": "visit_linkedin_profile"}]});
+    let visits = world.people(&visit, &["ben"]).await;
+    world.fault("*", 401, "missing_credentials", None).await;
+    world.start().await;
+    let held = "SELECT count(*) = 2 FROM accounts \
+        WHERE status = 'active' AND status_reason LIKE 'unipile refuses our API key%'";
+    world.rig.until_true(held).await;
+    world.rig.until_true("SELECT count(*) = 2 AND bool_and(status = 'pending') FROM sends").await;
+    world.rig.clock.advance(hours(1));
+    world.rig.until_true(held).await;
+    let tried: i64 = world.rig.one("SELECT sum(dispatch_count)::bigint FROM sends").await;
+    assert!(tried <= 2, "each account found out at most once, and waits: {tried}");
+    world.clear_faults().await;
+    world
+        .rig
+        .advance_until(Duration::from_secs(60), "it goes on", async || {
+            world.rig.one::<i64>("SELECT count(*) FROM sends WHERE status = 'sent'").await == 2
+        })
+        .await;
+    world.rig.until_true("SELECT bool_and(status = 'active' AND status_reason IS NULL) FROM accounts").await;
+    world.rig.until(visits[0], "over", |e| e.exit_reason == Some(ExitReason::Finished)).await;
+    world.rig.until(mails[0], "mailed", |e| e.email.sent_count == 1).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_word_about_credentials_halts_the_account_when_our_key_opens_other_things() {
+    let mut world = World::new().await;
+    world.account(Channel::Email, MAIL_ONE).await;
+    world.people(&two_mails(), &["ann"]).await;
+    world.fault("POST /emails", 401, "invalid_credentials", None).await;
+    world.start().await;
+    world.rig.until_true("SELECT status = 'halted' AND status_reason LIKE '%invalid_credentials%' FROM accounts").await;
     world.stop().await;
 }
 

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use campaignd::domain::budget::Kind;
 use campaignd::domain::execution::{Execution, Status};
 use campaignd::domain::id::{AccountId, SendId, WorkspaceId};
 use campaignd::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
@@ -15,7 +16,7 @@ use campaignd::domain::time::Timestamp;
 use campaignd::domain::trigger::Trigger;
 use campaignd::store::identity::{self, IdentityKind, Wanted};
 use campaignd::store::lease::LeaseView;
-use campaignd::store::send::{self, Claim, ClaimResult};
+use campaignd::store::send::{self, Claim, ClaimResult, Orphan};
 use campaignd::store::writer::{Change, Committed, Finish, Writer};
 use serde_json::json;
 
@@ -156,11 +157,39 @@ async fn a_claim_stores_what_will_be_handed_to_the_provider() {
     assert_eq!(d.execution_status, Some(Status::Executing));
     assert_eq!(d.prospect["first_name"], "P1");
     assert_eq!(d.prospect["city"], "Ulm");
-    send::count_settle(&world.pool, &[key]).await.unwrap();
+    for lease in [LeaseView::nobody(), world.lease.view()] {
+        send::count_settle(&world.pool, &lease, key, world.account).await.unwrap();
+    }
     let open = send::open_sends(&world.pool, Some(&[world.account])).await.unwrap();
     assert_eq!((open.len(), open[0].settle_count, open[0].id), (1, 1, key.1));
     assert!(send::open_sends(&world.pool, Some(&[])).await.unwrap().is_empty());
     assert_eq!(send::in_flight(&world.pool).await.unwrap(), open);
+}
+
+#[tokio::test]
+async fn an_outcome_that_nobody_waits_for_is_recorded_by_the_accounts_owner_and_the_account_rests() {
+    let world = World::new(1).await;
+    let writer = world.writer(1);
+    let e = &world.decide_sends(&writer, 1).await[0];
+    assert_eq!(claim(&world, e).await, ClaimResult::Claimed { dispatch_count: 1 });
+    let rest = NOW + Duration::from_secs(90);
+    let orphan = Orphan {
+        key: (WORKSPACE, e.open_send.unwrap()),
+        account_shard: world.account.shard(),
+        outcome: &SendOutcome::Sent,
+        receipt: &Receipt::default(),
+        rest_until: Some(rest),
+        brake: Some((Kind::Invite, rest)),
+        at: NOW,
+    };
+    assert!(!send::close_orphan(&world.pool, &LeaseView::nobody(), &orphan).await.unwrap());
+    assert_eq!(status_of(&world, orphan.key.1).await, "dispatching");
+    assert_eq!(gate(&world).await, Some(orphan.key.1.0));
+    assert!(send::close_orphan(&world.pool, &world.lease.view(), &orphan).await.unwrap());
+    assert_eq!((status_of(&world, orphan.key.1).await.as_str(), gate(&world).await), ("sent", None));
+    let (at, rests): (chrono::DateTime<chrono::Utc>, serde_json::Value) =
+        sqlx::query_as("SELECT next_send_at, rests FROM account_gate").fetch_one(&world.pool).await.unwrap();
+    assert_eq!((Timestamp::from(at), rests), (rest, json!({"invite": rest.as_micros()})));
 }
 
 #[tokio::test]

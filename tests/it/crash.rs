@@ -234,6 +234,30 @@ async fn a_provider_client_that_panics_after_sending_is_read_back_and_sends_noth
 }
 
 #[tokio::test]
+async fn after_a_crash_between_claim_and_outcome_the_account_rests_as_after_every_send() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    rig.db.script("UPDATE accounts SET min_gap_ms = 86400000").await.unwrap();
+    let campaign = rig.campaign(&mails(1)).await;
+    rig.prospects(campaign, 2).await;
+    let mut crashed = false;
+    rig.fake.script(move |_, _| if std::mem::replace(&mut crashed, true) { Act::Ok } else { Act::PanicAfter });
+    rig.start().await;
+    rig.advance_until(Duration::from_secs(1), "its outcome is known to be lost", async || {
+        rig.one::<bool>("SELECT next_send_at IS NOT NULL FROM account_gate").await
+    })
+    .await;
+    let rests = "SELECT g.next_send_at = s.claimed_at + interval '24 hours' FROM account_gate g, sends s \
+        WHERE s.claimed_at IS NOT NULL";
+    assert!(rig.one::<bool>(rests).await);
+    rig.advance_until(Duration::from_secs(600), "the second", async || rig.fake.calls().len() == 2).await;
+    assert!(rig.clock.now() >= NOW + hours(24), "{}", rig.clock.now());
+    rig.until_all_final().await;
+    assert_eq!(rig.fake.doubled(), []);
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
 async fn a_runtime_whose_lease_was_stolen_writes_nothing_and_calls_nobody() {
     let mut rig = Rig::manual().await;
     rig.account(Channel::Email, "box").await;

@@ -9,7 +9,7 @@ use campaignd::store::inbox::{self, NewInbox};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::fake::{Rig, WORKSPACE};
+use crate::fake::{Act, Rig, WORKSPACE};
 
 /// What happens to everybody, by the number of the person: names are those of the fake provider's receipts.
 fn facts(n: usize) -> [Value; 4] {
@@ -131,5 +131,50 @@ async fn nobody_is_written_to_while_a_fact_is_taken_in_that_may_be_their_answer(
     assert_eq!(ends, [Status::Completed; 2]);
     assert_eq!(rig.fake.calls().len(), 3, "who has answered is not written to again, the other is");
     assert_eq!(rig.one::<i64>("SELECT count(*) FROM sends WHERE status = 'cancelled'").await, 1);
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
+async fn the_echo_of_a_send_whose_outcome_was_lost_pauses_nobody_in_another_campaign() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Whatsapp, "wa").await;
+    let flow = |text: &str| {
+        json!({"schema_version": 1, "stop_on": [], "steps": [
+            {"id": "one", "action": "send_whatsapp", "message": text, "delay": "300h"},
+            {"id": "two", "action": "send_whatsapp", "message": "two"}]})
+    };
+    let known = rig.campaign(&flow("one")).await;
+    let other = rig.campaign(&flow("first of the other")).await;
+    let before = rig.prospects(known, 1).await[0];
+    rig.start().await;
+    rig.until(before, "written to", |e| e.whatsapp.sent_count == 1).await;
+    // The same person, to whom another campaign now writes the first time; what became of that is lost.
+    rig.fake.script(|_, _| Act::UnknownAfter);
+    let same = rig.prospects(other, 1).await[0];
+    rig.db.script("UPDATE campaign_prospects SET phone = '+49301001'").await.unwrap();
+    rig.handle().arrivals();
+    rig.until_true("SELECT bool_or(status = 'unknown') FROM sends").await;
+    let send: Uuid = rig.one("SELECT id FROM sends WHERE status = 'unknown'").await;
+    let own = |id: &str, text: &str| {
+        json!({"event": "message_received", "account_id": "wa", "account_type": "WHATSAPP", "chat_id": "chat-P1",
+            "message_id": id, "message": text, "is_sender": true})
+    };
+    store(&rig, &own("nobody-knows", "First of the other!")).await;
+    rig.handle().inbox();
+    rig.until_true("SELECT bool_and(status = 'ignored' AND outcome LIKE '%echo%') FROM inbox").await;
+    // As the provider has changed it, only its id tells; which the outcome brings.
+    store(&rig, &own(&format!("message-{send}"), "a link instead")).await;
+    rig.handle().inbox();
+    rig.advance_until(Duration::from_secs(1), "it is known as ours", async || {
+        rig.one::<bool>("SELECT bool_and(status = 'ignored' AND outcome LIKE '%echo%') FROM inbox").await
+    })
+    .await;
+    for id in [before, same] {
+        assert_eq!(rig.execution(id).await.status, Status::Pending);
+    }
+    // And what neither campaign has said was typed by hand.
+    store(&rig, &own("typed", "let us talk on the phone")).await;
+    rig.handle().inbox();
+    rig.until(before, "taken over", |e| e.status == Status::Paused).await;
     assert!(rig.stop().await);
 }

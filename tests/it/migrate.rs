@@ -62,7 +62,8 @@ async fn migrating_twice_changes_nothing() {
             "6 suppressions",
             "7 catch up",
             "8 budgets",
-            "10 traceparent"
+            "9 traceparent",
+            "10 look ups"
         ]
     );
     let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap().count();

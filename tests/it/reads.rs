@@ -15,6 +15,7 @@ use campaignd::domain::id::{ExecutionId, InboxId};
 use campaignd::store::execution::{self, Loaded};
 use campaignd::store::identity;
 use campaignd::store::inbox::{self, InboxStatus, Mark, NewInbox, Stored};
+use campaignd::store::lease::LeaseView;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -110,8 +111,10 @@ async fn a_row_that_cannot_be_read_is_named_and_marked_once() {
     let Loaded::Undecodable { reason, .. } = &loaded[0] else { panic!("{loaded:?}") };
     assert_eq!(reason, "waiting_for_trigger is 'moon'");
     let mark = [(id, reason.clone())];
-    assert_eq!(execution::mark_unrunnable(&world.pool, &mark).await.unwrap(), 1);
-    assert_eq!(execution::mark_unrunnable(&world.pool, &mark).await.unwrap(), 0);
+    let note = async |lease: &LeaseView| execution::mark_unrunnable(&world.pool, lease, &mark).await.unwrap();
+    assert_eq!(note(&LeaseView::nobody()).await, 0, "whoever does not hold its shard writes nothing");
+    assert_eq!(note(&world.lease.view()).await, 1);
+    assert_eq!(note(&world.lease.view()).await, 0);
 }
 
 #[tokio::test]

@@ -102,6 +102,20 @@ pub enum Command {
     #[command(after_help = "Example:
   campaignd campaign resume 0198c0de-0000-7000-8000-000000000001")]
     Resume(Named),
+    /// Say which campaign goes first where two want the same account's next slot
+    ///
+    /// The higher number goes first. It holds for whoever stands in line from now on; who stands there already keeps the place.
+    /// Follow-ups go before first touches whatever it is.
+    #[command(after_help = "Example:
+  campaignd campaign priority 0198c0de-0000-7000-8000-000000000001 10")]
+    Priority {
+        /// Which campaign
+        #[command(flatten)]
+        named: Named,
+        /// -100 to 100; 0 is what a campaign begins with
+        #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
+        priority: i32,
+    },
 }
 
 /// What every command to a campaign takes.
@@ -135,6 +149,7 @@ impl Command {
             Self::Start(named) => switch(&named, "start").await,
             Self::Pause(named) => switch(&named, "pause").await,
             Self::Resume(named) => switch(&named, "resume").await,
+            Self::Priority { named, priority } => set_priority(&named, priority).await,
         }
     }
 }
@@ -274,6 +289,17 @@ async fn switch(named: &Named, verb: &str) -> Result<ExitCode, Failure> {
         let changed = answer.body.get("changed").and_then(Value::as_bool).unwrap_or(true);
         let when = if changed { "now" } else { "already" };
         print(&format!("campaign {} is {} {when}\n", named.id, Paint::stdout().status(status)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn set_priority(named: &Named, priority: i32) -> Result<ExitCode, Failure> {
+    let body = json!({"priority": priority});
+    let answer = named.remote.client()?.patch(&format!("v1/campaigns/{}", named.id), &body).await?;
+    if named.json {
+        print_json(&answer.body)?;
+    } else {
+        print(&format!("campaign {} has priority {priority} now\n", named.id))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -105,6 +105,11 @@ impl Client {
         self.send(self.http.post(self.url(path)).json(body).timeout(REQUEST_MAX)).await
     }
 
+    /// Changes something with a JSON body.
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Answer, Error> {
+        self.send(self.http.patch(self.url(path)).json(body).timeout(REQUEST_MAX)).await
+    }
+
     /// Deletes something.
     pub(super) async fn delete(&self, path: &str) -> Result<Answer, Error> {
         self.send(self.http.delete(self.url(path)).timeout(REQUEST_MAX)).await

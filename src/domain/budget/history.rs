@@ -39,15 +39,33 @@ impl History {
     /// that go back are no harm: nothing is forgotten that lies ahead.
     pub fn note(&mut self, kind: Kind, at: Timestamp) {
         let oldest = bucket(at - WEEK - BUCKET);
-        for kind in kind.counts_as() {
-            let count = self.counts.entry(*kind).or_default().entry(bucket(at)).or_default();
-            *count = count.saturating_add(1);
-        }
+        self.add(kind, at, 1);
         for counts in self.counts.values_mut() {
             *counts = counts.split_off(&oldest);
         }
         self.counts.retain(|_, counts| !counts.is_empty());
         self.rests.retain(|_, until| *until > at);
+    }
+
+    fn add(&mut self, kind: Kind, at: Timestamp, n: u32) {
+        for kind in kind.counts_as() {
+            let count = self.counts.entry(*kind).or_default().entry(bucket(at)).or_default();
+            *count = count.saturating_add(n);
+        }
+    }
+
+    /// What was done, in any order: how many of a kind at what time.
+    pub fn of_past(past: impl IntoIterator<Item = (Kind, Timestamp, u32)>) -> Self {
+        let mut history = Self::default();
+        past.into_iter().for_each(|(kind, at, n)| history.add(kind, at, n));
+        history
+    }
+
+    /// Whether something is counted that lies ahead: by a clock that was ahead then. It stands in the way until that time
+    /// comes, and what was counted before it may be forgotten.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        let last = bucket(now);
+        self.counts.values().any(|counts| counts.last_key_value().is_some_and(|(bucket, _)| *bucket > last))
     }
 
     /// How much was done in the window that ends at `at`, or more: never less.

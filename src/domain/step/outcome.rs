@@ -61,7 +61,7 @@ fn settle(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
                     }
                 }
                 // The account's trouble, not the prospect's: it keeps its place, with the same send.
-                FailureClass::AccountQuota | FailureClass::AccountBroken => {
+                FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused => {
                     row.status = SendStatus::Pending;
                     m.next.last_error = Some(error.clone());
                 }
@@ -105,7 +105,7 @@ fn overtaken(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
             m.next.open_send = None;
             row.class = Some(*class);
             row.error = Some(error.clone());
-            if !matches!(class, FailureClass::AccountQuota | FailureClass::AccountBroken) {
+            if !matches!(class, FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused) {
                 row.status = SendStatus::Failed;
             }
         }

@@ -233,7 +233,7 @@ pub(crate) async fn change(
     let row = find(&shared, workspace, id).await?;
     let channel = Channel::parse(&row.channel).ok_or_else(Problem::internal)?;
     let changes = check_changes(asked, channel).map_err(Problem::invalid)?;
-    if !account::update(&shared.app.pool, workspace, id, &changes).await? {
+    if !account::update(&shared.app.pool, workspace, id, &changes, shared.app.clock.now()).await? {
         return Err(Problem::not_found("account"));
     }
     shared.app.runtime.accounts_changed();

@@ -102,7 +102,9 @@ impl<'a> Waits<'a> {
         let none = SendId(uuid::Uuid::nil());
         match budget.decide(&history, kind, (self.account, self.since.into()), none, now) {
             Decision::Allowed { .. } => None,
-            Decision::Never { kind } => Some((format!("its limit of {kind} is 0"), None)),
+            Decision::Never { kind } => {
+                Some((format!("its limit of {kind} is 0, and it does none until that is changed"), None))
+            }
             Decision::Wait { until, why } => {
                 let why = match why {
                     Why::Resting => format!("the provider says that its quota of {kind} is used up"),

@@ -91,7 +91,7 @@ pub(crate) async fn list(
         parked: query.parked,
         before,
     };
-    let mut rows = review::list(&shared.app.pool, workspace, filter, limit as i64 + 1).await?;
+    let mut rows = review::list(&shared.app.pool, workspace, filter, limit as i64 + 1, shared.app.clock.now()).await?;
     let next_cursor = next(&mut rows, limit, |s| format!("{}.{}", s.created_at.timestamp_micros(), s.id));
     Ok(Json(SendPage { sends: rows.into_iter().map(show).collect(), next_cursor }))
 }

@@ -89,7 +89,9 @@ pub(crate) async fn waiting_on(
             && let Some(row) = account::list(pool, workspace, Some(chosen)).await?.pop()
             && let Some(kind) = step.and_then(|step| Kind::of(step.action, step.message.is_some(), why.first))
         {
-            why.budget = Waits::of_account(&row).why(kind, now).map(|(text, until)| (row, text, until));
+            let stopped = row.status_reason.as_ref().map(|why| (format!("it is stopped ({why})"), None));
+            let why_not = stopped.or_else(|| Waits::of_account(&row).why(kind, now));
+            why.budget = why_not.map(|(text, until)| (row, text, until));
         }
     }
     Ok(explain(execution, open.as_ref(), status, &why, now))
@@ -104,7 +106,7 @@ struct Reasons {
     texted: bool,
     /// Nothing has gone to this person on the step's channel yet.
     first: bool,
-    /// The account that contacts this person, and why its budget has no room for the next step.
+    /// The account that contacts this person, and why it does not send, or has no room for the next step in its budget.
     budget: Option<(Listed, String, Option<DateTime<Utc>>)>,
 }
 
@@ -223,6 +225,10 @@ fn explain_send(open: &OpenSend, campaign: &str, why: &Reasons, at: Timestamp) -
             let why = open.status_reason.as_deref().map_or_else(String::new, |r| format!(" ({r})"));
             say("account", format!("{action} waits: account '{account}' is {}{why}", open.account_status))
         }
+        // It would send, and something holds it all the same: a key that its provider refuses.
+        "pending" if let Some(why) = &open.status_reason => {
+            say("account", format!("{action} waits: account '{account}' is held: {why}"))
+        }
         "pending" if campaign != "active" => say("campaign", format!("{action} is held: the campaign is {campaign}")),
         "pending" => match open.next_send_at.filter(|at| *at > now) {
             Some(at) => WaitingOn {
@@ -312,7 +318,7 @@ mod tests {
             account_id: Uuid::nil(),
             account_name: "Seat".to_owned(),
             account_status: account_status.to_owned(),
-            status_reason: Some("credentials".to_owned()),
+            status_reason: (account_status != "active").then(|| "credentials".to_owned()),
             next_send_at: None,
             parked_at: None,
             account_since: DateTime::UNIX_EPOCH,
@@ -359,6 +365,13 @@ mod tests {
             let said = explain(execution, open.as_ref(), campaign, &why, at);
             assert_eq!(said.kind, kind, "{said:?}");
         }
+        let held =
+            OpenSend { status_reason: Some("unipile refuses our API key".to_owned()), ..open("pending", "active") };
+        let said = explain(&executing, Some(&held), "active", &Reasons::default(), at);
+        assert_eq!(
+            (said.kind, said.text.as_str()),
+            ("account", "send_email waits: account 'Seat' is held: unipile refuses our API key")
+        );
         let full = OpenSend {
             limits: Some(json!({"kind": "linkedin_free", "limits": {"message": {"day": 1}}, "warm_up": null})),
             history: Some(json!({"v": 1, "counts": {"message": [[0, 1]]}, "rests": {}})),

@@ -73,9 +73,14 @@ impl ApiError {
 
     /// What it means for the engine, by status and type. Types that are new to us are taken by their status.
     pub(super) fn meaning(&self) -> Meaning {
-        use FailureClass::{AccountBroken, AccountQuota, AlreadyDone, RecipientPermanent, Rejected, RetryLater};
+        use FailureClass::{
+            AccountBroken, AccountQuota, AlreadyDone, KeyRefused, RecipientPermanent, Rejected, RetryLater,
+        };
         let class = match (self.status, self.kind.as_str()) {
-            // The key, the session, a checkpoint: nothing goes through this account until somebody looks.
+            // As far as these words go our key is meant, and then it is refused for every account. `invalid_credentials` may be
+            // the account's own: whoever gets this asks whether the key opens anything at all.
+            (401, "missing_credentials" | "invalid_credentials" | "") => KeyRefused,
+            // The session, a checkpoint: nothing goes through this account until somebody looks.
             (401, _) => AccountBroken,
             (403, "account_restricted" | "action_required") => AccountBroken,
             (403, "insufficient_permissions" | "session_mismatch" | "unknown_authentication_context") => AccountBroken,
@@ -148,6 +153,11 @@ impl Error {
     /// Whether it is an answer of this type.
     pub(super) fn is_kind(&self, kind: &str) -> bool {
         matches!(self, Self::Api(e) if e.kind == kind)
+    }
+
+    /// Whether it may be our key that is refused.
+    pub(super) fn refuses_key(&self) -> bool {
+        self.meaning() == Meaning::Refused(FailureClass::KeyRefused)
     }
 
     /// What it means in the call that contacts somebody.

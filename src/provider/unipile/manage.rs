@@ -55,6 +55,12 @@ impl Unipile {
         Ok(accounts)
     }
 
+    /// Asks for something that any key opens.
+    pub(super) async fn key_opens(&self) -> Result<(), Error> {
+        let _: serde_json::Value = self.get(&["accounts"], &[("limit", "1")], ANSWER_BYTES_MAX).await?;
+        Ok(())
+    }
+
     /// Registers the webhooks that are missing for `request_url`, with `secret` in the header of every delivery, and
     /// replaces those that still carry another secret. Returns how many were created.
     ///

@@ -59,6 +59,16 @@ impl Provider for Unipile {
         Box::pin(async move { self.read_back(request, since).await.map_err(|e| FindError { message: e.to_string() }) })
     }
 
+    fn opens(&self) -> BoxFuture<'_, Result<bool, FindError>> {
+        Box::pin(async {
+            match self.key_opens().await {
+                Ok(()) => Ok(true),
+                Err(e) if e.refuses_key() => Ok(false),
+                Err(e) => Err(FindError { message: e.to_string() }),
+            }
+        })
+    }
+
     fn lists(&self) -> Option<&dyn Lists> {
         Some(self)
     }

@@ -112,8 +112,9 @@ impl Plan {
     /// What follows from how far the account has been read.
     fn of(account: &Account, mark: &Mark) -> Self {
         let scans = account.channel == Channel::Linkedin && account.status == AccountStatus::Active;
-        // The first scan is a while after the account was seen first, like every other.
-        let scanned = mark.relations_read_at.unwrap_or(mark.messages_read_at);
+        // The first scan is a while after the account was made, like every other. Not after its messages were read: that time
+        // moves on, and a scan that failed would be put off with it.
+        let scanned = mark.relations_read_at.unwrap_or_else(|| account.since.min(mark.messages_read_at));
         Self {
             messages: MESSAGES.next(account.id, mark.messages_read_at),
             relations: scans.then(|| RELATIONS.next(account.id, scanned)),

@@ -103,8 +103,8 @@ pub(super) enum Report {
     Gone(SendId),
     /// To be looked at again then.
     Later(Job, Timestamp),
-    /// To be looked at again then, when the account's budget has room for it. Others in its line are no better off, so it
-    /// keeps its room.
+    /// To be looked at again then, when the account's budget has room for it; at [`Timestamp::MAX`], when its limits change.
+    /// Others in its line are no better off, so it keeps its room.
     Scarce(Job, Timestamp),
     /// To be looked at again when the campaign or the account changes.
     Held(Job, CampaignId),
@@ -344,7 +344,8 @@ impl Queue {
             return Some(now);
         }
         let later = self.later.first_key_value().map(|((at, _), _)| *at);
-        later.into_iter().chain(self.lines.next_at()).min()
+        let first = later.into_iter().chain(self.lines.next_at()).min();
+        first.filter(|at| *at < Timestamp::MAX)
     }
 
     /// Starts the next job if the account may act now, else sets the alarm for when it may.
@@ -356,7 +357,8 @@ impl Queue {
             let _ = drained.send(());
             return;
         }
-        if self.shared.is_draining() {
+        // Woken when the provider takes our key again.
+        if self.shared.is_draining() || self.shared.keys.is_refused(&self.seat.account.provider) {
             return;
         }
         let now = self.shared.clock.now();

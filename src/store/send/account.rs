@@ -11,6 +11,11 @@ const HALT: &str = "UPDATE accounts SET status = 'halted', status_reason = $3 \
     WHERE workspace_id = $1 AND id = $2 AND status = 'active'";
 const RESUME: &str = "UPDATE accounts SET status = 'active', status_reason = NULL \
     WHERE workspace_id = $1 AND id = $2 AND status = 'halted'";
+/// Of an account that sends a reason says what holds it all the same.
+const HOLD: &str = "UPDATE accounts SET status_reason = $2 \
+    WHERE provider = $1 AND status = 'active' AND status_reason IS DISTINCT FROM $2";
+const LET_GO: &str = "UPDATE accounts SET status_reason = NULL \
+    WHERE ($1::text IS NULL OR provider = $1) AND status = 'active' AND status_reason IS NOT NULL";
 /// `in_flight_since < $3` also keeps a claim that commits while this runs from being undone by an older view of its send.
 const REOPEN: &str = "WITH lease AS MATERIALIZED ( \
         SELECT l.shard FROM shard_lease l JOIN unnest($4::smallint[], $5::bigint[]) AS w(shard, epoch) \
@@ -54,6 +59,24 @@ pub async fn resume_account(pool: &Pool, workspace: WorkspaceId, account: Accoun
         .await
         .map_err(failed("resuming an account"))?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Notes at every account of a provider that would send why none of them does.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn hold_accounts(pool: &Pool, provider: &str, reason: &str) -> Result<(), Error> {
+    let what = failed("noting what holds accounts");
+    sqlx::query(HOLD).bind(provider).bind(&*clean(reason)).execute(pool).await.map_err(what).map(drop)
+}
+
+/// Nothing holds the accounts of a provider any more, or of all of them.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn let_go_accounts(pool: &Pool, provider: Option<&str>) -> Result<(), Error> {
+    let what = failed("forgetting what held accounts");
+    sqlx::query(LET_GO).bind(provider).execute(pool).await.map_err(what).map(drop)
 }
 
 /// Opens the gates whose send has ended, or is parked, without them being opened (a crash between two statements of an

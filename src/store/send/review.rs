@@ -1,6 +1,6 @@
 //! Sends as the API lists them, and the rows of those that a person decides about.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -24,13 +24,21 @@ macro_rules! sends {
 }
 
 // Newest first, over the partitions. No index is on a status, because each claim and each outcome would have to write it; what
-// is parked is found through sends_parked.
+// is parked is found through sends_parked. What is not is read in stretches back from the newest, which sends_time finds.
 const LIST: &str = sends!(
     "WHERE s.workspace_id = $1 AND ($2::text IS NULL OR s.status = $2) AND ($3::uuid IS NULL OR s.campaign_id = $3) \
      AND ($4::uuid IS NULL OR s.account_id = $4) AND ($5::boolean IS NULL OR (s.parked_at IS NOT NULL) = $5) \
-     AND ($6::timestamptz IS NULL OR (s.created_at, s.id) < ($6, $7)) \
+     AND s.created_at <= $6 AND (s.created_at, s.id) < ($6, $7) AND s.created_at > $9 \
      ORDER BY s.created_at DESC, s.id DESC LIMIT $8"
 );
+/// Later than any send.
+const LAST: DateTime<Utc> = match DateTime::from_timestamp(32_503_680_000, 0) {
+    Some(at) => at,
+    None => DateTime::UNIX_EPOCH,
+};
+/// How far back each stretch reaches, in seconds, if the one before was too short; then everything. A stretch is read from its
+/// end again: all before it cost a tenth of it.
+const STRETCHES: &[i64] = &[60, 600, 6_000, 86_400, 864_000, 8_640_000];
 const LIST_PARKED: &str = sends!(
     "WHERE s.workspace_id = $1 AND ($2::text IS NULL OR s.status = $2) AND ($3::uuid IS NULL OR s.campaign_id = $3) \
      AND ($4::uuid IS NULL OR s.account_id = $4) AND s.parked_at IS NOT NULL \
@@ -138,20 +146,55 @@ pub struct Filter {
     pub before: Option<(DateTime<Utc>, Uuid)>,
 }
 
-/// Sends, newest first.
+/// Sends, newest first. What they are filtered by is looked for from the newest on: where it is rare, much is read.
 ///
 /// # Errors
 /// The database's.
-pub async fn list(pool: &Pool, workspace: WorkspaceId, filter: Filter, limit: i64) -> Result<Vec<Listed>, Error> {
-    let (at, id) = (filter.before.map(|b| b.0), filter.before.map(|b| b.1));
-    let only_parked = filter.parked == Some(true);
-    let query = sqlx::query_as(if only_parked { LIST_PARKED } else { LIST })
-        .bind(workspace.0)
-        .bind(filter.status.map(SendStatus::as_str))
-        .bind(filter.campaign)
-        .bind(filter.account);
-    let query = if only_parked { query } else { query.bind(filter.parked) };
-    query.bind(at).bind(id).bind(limit).fetch_all(pool).await.map_err(failed("sends: list"))
+pub async fn list(
+    pool: &Pool,
+    workspace: WorkspaceId,
+    filter: Filter,
+    limit: i64,
+    now: Timestamp,
+) -> Result<Vec<Listed>, Error> {
+    if filter.parked == Some(true) {
+        return sqlx::query_as(LIST_PARKED)
+            .bind(workspace.0)
+            .bind(filter.status.map(SendStatus::as_str))
+            .bind(filter.campaign)
+            .bind(filter.account)
+            .bind(filter.before.map(|b| b.0))
+            .bind(filter.before.map(|b| b.1))
+            .bind(limit)
+            .fetch_all(pool)
+            .await
+            .map_err(failed("sends: list"));
+    }
+    // Nothing is newer than that, whatever the clock of a demo shows.
+    let (at, id) = filter.before.unwrap_or((LAST, Uuid::max()));
+    let from = filter.before.map_or_else(|| now.to_utc(), |b| b.0);
+    let stretches = STRETCHES.iter().filter_map(|seconds| from.checked_sub_signed(TimeDelta::seconds(*seconds)));
+    for since in stretches.map(Some).chain([None]) {
+        let found: Vec<Listed> = sqlx::query_as(LIST)
+            .bind(workspace.0)
+            .bind(filter.status.map(SendStatus::as_str))
+            .bind(filter.campaign)
+            .bind(filter.account)
+            .bind(filter.parked)
+            .bind(at)
+            .bind(id)
+            .bind(limit)
+            .bind(since.unwrap_or(DateTime::UNIX_EPOCH))
+            // Planned for this stretch, never for any.
+            .persistent(false)
+            .fetch_all(pool)
+            .await
+            .map_err(failed("sends: list"))?;
+        if since.is_none() || i64::try_from(found.len()).is_ok_and(|n| n >= limit) {
+            return Ok(found);
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// One send of the workspace.

@@ -33,7 +33,8 @@ fn outcome_after_early_end_is_still_recorded() {
     assert_eq!(run.execution.exit_reason, Some(ExitReason::Stopped));
 
     // What was not sent is not sent any more.
-    for outcome in [SendOutcome::NotSent, failed(FailureClass::AccountQuota), failed(FailureClass::AccountBroken)] {
+    let troubles = [FailureClass::AccountQuota, FailureClass::AccountBroken, FailureClass::KeyRefused];
+    for outcome in troubles.map(failed).into_iter().chain([SendOutcome::NotSent]) {
         let run = ended().ends(outcome);
         assert_eq!(run.finish().status, SendStatus::Cancelled);
         assert_eq!(run.execution.open_send, None);
@@ -220,7 +221,7 @@ fn retry_back_off_grows_and_the_step_fails_after_five_tries() {
 
 #[test]
 fn account_trouble_costs_no_attempt_and_keeps_the_send() {
-    for class in [FailureClass::AccountQuota, FailureClass::AccountBroken] {
+    for class in [FailureClass::AccountQuota, FailureClass::AccountBroken, FailureClass::KeyRefused] {
         let before = Run::new(seed_flow()).on(Trigger::Due);
         let mut run = before.clone();
         for _ in 0..20 {

@@ -264,7 +264,9 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
                     // Already connected: the wait is satisfied as well.
                     FailureClass::AlreadyDone => "pending@2 +row failed",
                     FailureClass::RetryLater => "pending@1 +row failed",
-                    FailureClass::AccountQuota | FailureClass::AccountBroken => "executing@1 +row pending",
+                    FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused => {
+                        "executing@1 +row pending"
+                    }
                     FailureClass::RecipientPermanent | FailureClass::Rejected => "pending@2 +row failed",
                 },
                 SendOutcome::Unknown { .. } => "executing@1 +row unknown",
@@ -276,7 +278,9 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
                 SendOutcome::Failed { class, .. } => match class {
                     FailureClass::AlreadyDone => "paused(pending)@2 +row failed",
                     FailureClass::RetryLater => "paused(pending)@1 +row failed",
-                    FailureClass::AccountQuota | FailureClass::AccountBroken => "paused(executing)@1 +row pending",
+                    FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused => {
+                        "paused(executing)@1 +row pending"
+                    }
                     FailureClass::RecipientPermanent | FailureClass::Rejected => "paused(pending)@2 +row failed",
                 },
                 SendOutcome::Unknown { .. } => "paused(executing)@1 +row unknown",
@@ -286,7 +290,9 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
             CompletedEarly => match outcome {
                 SendOutcome::Sent => "completed(replied)@4 +row sent",
                 SendOutcome::Failed { class, .. } => match class {
-                    FailureClass::AccountQuota | FailureClass::AccountBroken => "completed(replied)@4 +row cancelled",
+                    FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused => {
+                        "completed(replied)@4 +row cancelled"
+                    }
                     FailureClass::AlreadyDone
                     | FailureClass::RetryLater
                     | FailureClass::RecipientPermanent

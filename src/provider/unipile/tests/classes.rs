@@ -29,12 +29,11 @@ const TABLE: &[(u16, &str, &[&str])] = &[
             "invalid_label",
         ],
     ),
+    (401, "key_refused", &["missing_credentials", "invalid_credentials"]),
     (
         401,
         "account_broken",
         &[
-            "missing_credentials",
-            "invalid_credentials",
             "expired_credentials",
             "disconnected_account",
             "disconnected_feature",
@@ -152,7 +151,7 @@ fn an_error_that_is_not_unipiles_blames_neither_person_nor_request() {
     for status in [302, 408, 500, 502, 504, 520, 599] {
         assert_eq!(refused(status, b"\xff"), Meaning::Unknown, "{status}");
     }
-    assert_eq!(refused(401, b""), Meaning::Refused(FailureClass::AccountBroken));
+    assert_eq!(refused(401, b""), Meaning::Refused(FailureClass::KeyRefused));
     assert_eq!(refused(429, b"[1]"), Meaning::Refused(FailureClass::AccountQuota));
 }
 
