@@ -57,6 +57,8 @@ pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 
 /// The metrics in Prometheus' text format.
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    shared.limits.sample();
+    store::sample_pool("api", &shared.app.pool);
     let text = shared.app.metrics.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

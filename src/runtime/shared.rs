@@ -15,6 +15,7 @@ use super::catch_up::Bells;
 use super::channel::ChannelMessage;
 use super::gather::{Claims, Finds, Gatherer, Loads};
 use super::links::Unsubscribing;
+use super::meters::Meters;
 use super::roster::Roster;
 use super::shard::ShardMessage;
 use super::unread::Unread;
@@ -80,6 +81,8 @@ pub(super) struct Shared {
     pub(super) parked: AtomicU64,
     /// How late timers fire.
     pub(super) lateness: metrics::Histogram,
+    /// What else is counted on the way.
+    pub(super) meters: Meters,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
     /// Status changes of accounts are applied one after the other, in the order they came in.
@@ -209,6 +212,7 @@ impl Shared {
             resident_max,
             parked: 0.into(),
             lateness: metrics::histogram!(crate::telemetry::TIMER_LATENESS_SECONDS),
+            meters: Meters::new(),
             ready: false.into(),
             draining: false.into(),
             account_status: Mutex::new(()),

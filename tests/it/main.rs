@@ -21,6 +21,7 @@ mod harness;
 mod hot;
 mod import;
 mod lease;
+mod metrics;
 mod migrate;
 mod operator;
 mod park;
