@@ -177,29 +177,29 @@ async fn look(shared: &Shared, eye: &mut Eye, pass: &mut Pass, gates: bool) -> R
 #[derive(Default)]
 struct Pass {
     horizons: [i64; 5],
-    /// Seconds that the oldest wake-up of a status is overdue: in this pass, and in the last whole one.
-    overdue: HashMap<String, f64>,
-    before: HashMap<String, f64>,
+    /// Seconds that the oldest wake-ups are overdue, as in [`Timers::oldest`]: in this pass, and in the last whole one.
+    overdue: [f64; 2],
+    before: [f64; 2],
 }
 
 impl Pass {
     fn add(&mut self, found: &Timers, age: impl Fn(Timestamp) -> f64) {
-        for (status, at) in &found.oldest {
-            let oldest = self.overdue.entry(status.clone()).or_default();
-            *oldest = oldest.max(age(*at));
+        for (oldest, at) in self.overdue.iter_mut().zip(found.oldest) {
+            *oldest = oldest.max(at.map_or(0.0, &age));
         }
         self.horizons.iter_mut().zip(found.horizons).for_each(|(sum, n)| *sum += n);
-        for status in ["pending", "waiting_trigger"] {
-            let of = |seen: &HashMap<String, f64>| seen.get(status).copied().unwrap_or_default();
-            // What the last pass saw holds until this one is through.
-            let shown = if found.is_last { of(&self.overdue) } else { of(&self.overdue).max(of(&self.before)) };
-            set_at(names::TIMER_OVERDUE, "status", status, shown);
+        // What the last pass saw holds until this one is through.
+        let before = if found.is_last { [0.0; 2] } else { self.before };
+        for (status, (now, before)) in
+            ["pending", "waiting_trigger"].into_iter().zip(self.overdue.into_iter().zip(before))
+        {
+            set_at(names::TIMER_OVERDUE, "status", status, now.max(before));
         }
         if found.is_last {
             for (horizon, n) in ["overdue", "1m", "1h", "1d", "later"].into_iter().zip(self.horizons) {
                 set_at(names::TIMERS, "horizon", horizon, count(usize::try_from(n).unwrap_or_default()));
             }
-            *self = Self { before: std::mem::take(&mut self.overdue), ..Self::default() };
+            *self = Self { before: self.overdue, ..Self::default() };
         }
     }
 }
@@ -237,8 +237,7 @@ mod tests {
     use super::*;
 
     fn found(overdue: i64, oldest: Option<i64>, is_last: bool) -> Timers {
-        let oldest = oldest.map(|at| ("waiting_trigger".to_owned(), Timestamp::from_micros(at))).into_iter().collect();
-        Timers { oldest, horizons: [overdue, 0, 0, 0, 1], is_last }
+        Timers { oldest: [None, oldest.map(Timestamp::from_micros)], horizons: [overdue, 0, 0, 0, 1], is_last }
     }
 
     #[test]
@@ -246,12 +245,12 @@ mod tests {
         let mut pass = Pass::default();
         let age = |at: Timestamp| f64::from(u8::try_from(at.as_micros()).unwrap());
         pass.add(&found(2, Some(7), false), age);
-        assert_eq!((pass.horizons, pass.overdue["waiting_trigger"]), ([2, 0, 0, 0, 1], 7.0));
+        assert_eq!((pass.horizons, pass.overdue), ([2, 0, 0, 0, 1], [0.0, 7.0]));
         pass.add(&found(1, Some(3), true), age);
-        assert_eq!((pass.horizons, pass.before["waiting_trigger"]), ([0; 5], 7.0));
+        assert_eq!((pass.horizons, pass.overdue, pass.before), ([0; 5], [0.0; 2], [0.0, 7.0]));
         pass.add(&found(0, None, false), age);
-        assert_eq!(pass.before["waiting_trigger"], 7.0);
+        assert_eq!(pass.before, [0.0, 7.0]);
         pass.add(&found(0, None, true), age);
-        assert!(pass.before.is_empty());
+        assert_eq!(pass.before, [0.0; 2]);
     }
 }

@@ -28,25 +28,29 @@ const GATES: &str =
     "SELECT account_id, history, rests FROM account_gate WHERE history IS NOT NULL OR rests IS NOT NULL";
 const BLOCKS: &str =
     "SELECT pg_relation_size('campaign_prospect_execution_state') / current_setting('block_size')::bigint";
-/// The wake-ups of a range of blocks: see `Execution::wake_at`. Those of campaigns that do not run are held back.
-const WAKES: &str = "SELECT s.status, count(*) FILTER (WHERE s.wake <= $3), min(s.wake), \
-        count(*) FILTER (WHERE s.wake > $3 AND s.wake <= $3 + interval '1 minute'), \
-        count(*) FILTER (WHERE s.wake > $3 + interval '1 minute' AND s.wake <= $3 + interval '1 hour'), \
-        count(*) FILTER (WHERE s.wake > $3 + interval '1 hour' AND s.wake <= $3 + interval '1 day'), \
-        count(*) FILTER (WHERE s.wake > $3 + interval '1 day') \
+/// The wake-ups of a range of blocks: see `Execution::wake_at`. Those of campaigns that do not run are held back. Not grouped by
+/// status, which would sort them.
+const WAKES: &str = "SELECT min(s.wake) FILTER (WHERE s.status = 'pending'), \
+        min(s.wake) FILTER (WHERE s.status = 'waiting_trigger'), \
+        count(*) FILTER (WHERE s.wake <= $3), \
+        count(*) FILTER (WHERE s.wake > $3 AND s.wake <= $4), \
+        count(*) FILTER (WHERE s.wake > $4 AND s.wake <= $5), \
+        count(*) FILTER (WHERE s.wake > $5 AND s.wake <= $6), \
+        count(*) FILTER (WHERE s.wake > $6) \
     FROM (SELECT status, campaign_id, CASE status WHEN 'pending' THEN next_execution_at \
             ELSE least(next_execution_at, next_check_at) END AS wake \
         FROM campaign_prospect_execution_state \
         WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND open_send IS NULL \
         AND status IN ('pending', 'waiting_trigger')) AS s \
     JOIN campaigns c ON c.id = s.campaign_id AND c.status IN ('active', 'running') \
-    WHERE isfinite(s.wake) GROUP BY s.status";
+    WHERE isfinite(s.wake)";
 /// What is read must be a range of blocks, whatever the planner thinks of a table that it knows nothing of.
 const SETTINGS: &str = "SELECT set_config('enable_seqscan', 'on', false), set_config('enable_tidscan', 'on', false), \
     set_config('statement_timeout', '5s', false)";
 
 /// Blocks that one look at the timers reads: 32 MB, a table of 30,000 executions whole, or a million in some five minutes.
 const BLOCKS_A_LOOK: i64 = 4096;
+const MINUTE: Duration = Duration::from_secs(60);
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -80,8 +84,8 @@ pub struct Open {
 /// The wake-ups in a part of the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Timers {
-    /// A status: its oldest wake-up.
-    pub oldest: Vec<(String, Timestamp)>,
+    /// The oldest of those in `pending`, and of those in `waiting_trigger`.
+    pub oldest: [Option<Timestamp>; 2],
     /// How many are overdue, due within a minute, an hour, a day, and later.
     pub horizons: [i64; 5],
     /// This was the last part: the next one begins anew.
@@ -183,22 +187,25 @@ impl Eye {
         let mut connection = self.open().await?;
         let blocks: i64 = sqlx::query_scalar(BLOCKS).fetch_one(&mut connection).await.map_err(&what)?;
         let (from, to) = (self.block, self.block + BLOCKS_A_LOOK);
-        let rows = sqlx::query(WAKES)
+        let row = sqlx::query(WAKES)
             .bind(format!("({from},0)"))
             .bind(format!("({to},0)"))
             .bind(now.to_utc())
-            .fetch_all(&mut connection)
+            .bind((now + MINUTE).to_utc())
+            .bind((now + 60 * MINUTE).to_utc())
+            .bind((now + 24 * 60 * MINUTE).to_utc())
+            .fetch_one(&mut connection)
             .await
             .map_err(&what)?;
         self.connection = Some(connection);
-        let mut found = Timers { is_last: to >= blocks, ..Timers::default() };
-        for row in &rows {
-            let status: String = row.try_get(0).map_err(&what)?;
-            let oldest: Option<DateTime<Utc>> = row.try_get(2).map_err(&what)?;
-            found.oldest.extend(oldest.map(|at| (status, Timestamp::from(at))));
-            for (sum, column) in found.horizons.iter_mut().zip([1, 3, 4, 5, 6]) {
-                *sum += row.try_get::<i64, _>(column).map_err(&what)?;
-            }
+        let oldest = |column| row.try_get::<Option<DateTime<Utc>>, _>(column).map(|at| at.map(Timestamp::from));
+        let mut found = Timers {
+            oldest: [oldest(0).map_err(&what)?, oldest(1).map_err(&what)?],
+            horizons: [0; 5],
+            is_last: to >= blocks,
+        };
+        for (n, column) in found.horizons.iter_mut().zip(2..) {
+            *n = row.try_get(column).map_err(&what)?;
         }
         self.block = if found.is_last { 0 } else { to };
         Ok(found)
