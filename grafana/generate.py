@@ -45,8 +45,8 @@ def target(number, expr, legend, **more):
     }
 
 
-def panel(kind, title, description, unit, targets, w=8, h=7, limits=None, options=None, custom=None, decimals=None):
-    steps = [{"color": "green", "value": None}]
+def panel(kind, title, description, unit, targets, w=8, h=7, limits=None, options=None, custom=None, decimals=None, base="green"):
+    steps = [{"color": base, "value": None}]
     steps += [{"color": color, "value": value} for value, color in limits or []]
     defaults = {"unit": unit, "thresholds": {"mode": "absolute", "steps": steps}, "mappings": []}
     if custom:
@@ -83,7 +83,7 @@ def lines(title, description, unit, queries, stack=False, limits=None, **more):
     return panel("timeseries", title, description, unit, targets, limits=limits, options=options, custom=custom, **more)
 
 
-def stat(title, description, unit, expr, limits=None, legend="", w=4, h=4, text="value", decimals=None):
+def stat(title, description, unit, expr, limits=None, legend="", w=4, h=4, text="value", decimals=None, base="green"):
     options = {
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "colorMode": "value",
@@ -93,7 +93,7 @@ def stat(title, description, unit, expr, limits=None, legend="", w=4, h=4, text=
         "textMode": text,
     }
     return panel(
-        "stat", title, description, unit, [target(0, expr, legend)], w, h, limits, options, decimals=decimals
+        "stat", title, description, unit, [target(0, expr, legend)], w, h, limits, options, decimals=decimals, base=base
     )
 
 
@@ -227,7 +227,6 @@ def dashboard(name, title, description, panels, channel=False):
 
 
 CHANNEL = 'channel=~"$channel"'
-READY = 'sum(increase(campaignd_http_requests_total{SEL,route="/readyz",code="503"}[5m])) or vector(0)'
 LATE_SHARE = (
     'sum(rate(campaignd_timer_lateness_seconds_bucket{SEL,le=~"1(\\\\.0)?"}[$__rate_interval])) '
     "/ sum(rate(campaignd_timer_lateness_seconds_count{SEL}[$__rate_interval]))"
@@ -236,14 +235,26 @@ LATE_SHARE = (
 overview = dashboard("overview", "Overview", "Is it well, and what is it doing. Start here.", [
     stat("Processes that answer", "Processes that Prometheus reaches. One serves; one that stands by is not reachable before it takes over.",
          "none", "sum(up{SEL})", [(1, "green")], w=4),
-    stat("Not ready, last 5 min", "How often /readyz said no. Something has to ask it: a load balancer, or the health check of the compose file.",
-         "none", READY, [(1, "red")], decimals=0),
+    stat("Ready", "1 while the database answers and everything has been read back: what /readyz says.", "none",
+         "min(campaignd_ready{SEL})", [(1, "green")], base="red"),
     stat("Version", "The version that runs.", "none", "max by (version) (campaignd_build_info{SEL})", legend="{{version}}", text="name"),
     stat("Live actors", "Prospects that have an actor in memory.", "short", "sum(campaignd_residents{SEL})"),
     stat("Timers late, p99", "How long after its due time a timer was handled; the service level is 1 s.", "s",
          quantile(0.99, "campaignd_timer_lateness_seconds"), [(0.5, "orange"), (1, "red")]),
     stat("Waits for a person", "Sends of the last day whose outcome could not be found out: `campaignd sends list --parked`.",
          "none", 'sum(increase(campaignd_sends_total{SEL,outcome="unresolved"}[1d]))', [(1, "orange")], decimals=0),
+    stat("Database", "1 if the database answered the last probe, which comes each second and waits a second.", "none",
+         "min(campaignd_db_up{SEL})", [(1, "green")], base="red"),
+    stat("Lease is good for", "How long the shards stay ours without a renewal; at 0 the process stops.", "s",
+         "min(campaignd_lease_remaining_seconds{SEL})", [(4, "green")], base="red", decimals=0),
+    stat("Oldest change not written", "How long the oldest change waits for the writer.", "s",
+         "max(campaignd_persist_oldest_seconds{SEL})", [(1, "orange"), (10, "red")]),
+    stat("Oldest fact not applied", "Age of the oldest stored fact that was not applied: somebody may have replied.", "s",
+         "max(campaignd_inbox_oldest_seconds{SEL})", [(10, "orange"), (60, "red")]),
+    stat("Halted accounts", "Accounts that the provider says are broken: nothing is sent through them.", "none",
+         'sum(campaignd_accounts{SEL,state="halted"})', [(1, "orange")], decimals=0),
+    stat("Outcome unknown", "Sends of which nobody knows whether they happened, looked up or parked.", "none",
+         "sum(campaignd_sends_unknown{SEL})", [(10, "orange")], decimals=0),
     lines("Sends by outcome", "Finished sends a second. `unknown` is looked up at the provider before anything is sent again.", "ops",
           [(rate("campaignd_sends_total", by="outcome"), "{{outcome}}")], stack=True),
     lines("Durable transitions", "Changes written to Postgres a second, by what caused them.", "ops",
@@ -257,10 +268,24 @@ overview = dashboard("overview", "Overview", "Is it well, and what is it doing. 
 ])
 
 runtime = dashboard("runtime", "Runtime", "Actors, timers, restarts and the HTTP API.", [
-    lines("Actors", "Live actors, and executions without one that have a wake-up.", "short",
-          [("sum(campaignd_residents{SEL})", "live"), ("sum(campaignd_parked{SEL})", "parked")]),
+    lines("Actors", "Live actors by kind (a channel is an account's), and executions without one that have a wake-up.", "short",
+          [("sum by (kind) (campaignd_actors{SEL})", "{{kind}}"), ("sum(campaignd_parked{SEL})", "parked")]),
+    lines("Mailboxes", "Triggers and timer firings in mailboxes or in hand, of as many as there may be. At 1 triggers are refused.", "percentunit",
+          [("sum by (kind) (campaignd_mailbox_messages{SEL}) / sum by (kind) (campaignd_mailbox_limit{SEL})", "{{kind}}")], limits=[(0.9, "red")]),
+    lines("Refused or waiting to be read", "Triggers refused for want of room a second, and executions whose row is still to be read.", "short",
+          [(rate("campaignd_mailbox_rejected_total"), "refused a second"), ("sum(campaignd_executions_loading{SEL})", "to be read")]),
     lines("Read back after a start", "Executions read from the table a second, after a start.", "ops",
           [(rate("campaignd_rehydrated_total"), "read back")]),
+    lines("Progress of a start", "The share of the executions that is read back, as far as Postgres can estimate how many there are.", "percentunit",
+          [("sum(campaignd_rehydrated_total{SEL}) / (sum(campaignd_rehydration_expected{SEL}) > 0)", "read back")]),
+    stat("Phase", "Where the engine is: reading executions back, done with that, or stopping.", "none",
+         "max by (phase) (campaignd_rehydration_phase{SEL}) == 1", legend="{{phase}}", text="name", w=4, h=7),
+    stat("The last start took", "From the first row to everything read back; 0 until it has been.", "s",
+         "max(campaignd_rehydration_seconds{SEL})", w=4, h=7),
+    lines("Lease", "How long the shards stay ours without a renewal. Between two renewals it falls by a third of the lease.", "s",
+          [("min by (instance) (campaignd_lease_remaining_seconds{SEL})", "{{instance}} left"), ("max(campaignd_lease_window_seconds{SEL})", "after a renewal")]),
+    lines("Shards and renewals", "Shards that are owned and not owned, and renewals of the lease a minute.", "short",
+          [("sum by (state) (campaignd_shards{SEL})", "{{state}}"), ("sum by (outcome) (rate(campaignd_lease_renewals_total{SEL}[$__rate_interval])) * 60", "{{outcome}} a minute")], w=8),
     lines("Gave way", "Actors a second that gave way because `runtime.resident_max` is reached. Steady numbers mean that it is too small.", "ops",
           [(rate("campaignd_passivated_total"), "parked for room")]),
     lines("Restarts and quarantine", "Actors restarted after a panic, and executions put aside because they crash again and again. Both are zero.", "short",
@@ -268,6 +293,12 @@ runtime = dashboard("runtime", "Runtime", "Actors, timers, restarts and the HTTP
     lines("Timers late", "How long after its due time a timer was handled, in real time.", "s",
           quantiles("campaignd_timer_lateness_seconds"), limits=[(1, "red")]),
     lines("Timers handled", "Timers a second.", "ops", [(rate("campaignd_timer_lateness_seconds_count"), "timers")]),
+    lines("Wake-ups by due time", "Wake-ups of executions whose campaign runs, as the last pass over the table found them.", "short",
+          [("sum by (horizon) (campaignd_timers_pending{SEL})", "{{horizon}}")], stack=True),
+    lines("Oldest overdue wake-up", "What the table holds overdue, whatever the memory knows of it. `pending` may wait for its account; nothing holds up `waiting_trigger`.", "s",
+          [("max by (status) (campaignd_timer_oldest_overdue_seconds{SEL})", "{{status}}")]),
+    lines("Jumps of the clock", "Jumps of the wall clock of more than 2 s, in 5 minutes. All timers are armed anew.", "short",
+          [("sum by (direction) (increase(campaignd_clock_jumps_total{SEL}[5m]))", "{{direction}}")]),
     heatmap("Lateness of timers", "Where the lateness of timers lies, not only its quantiles.", "s", "campaignd_timer_lateness_seconds"),
     heatmap("Reactions", "From the arrival of any trigger to its durable transition.", "s", "campaignd_reaction_seconds"),
     lines("Reactions by trigger, p99", "The slowest hundredth of the reactions, by what was reacted to.", "s",
@@ -278,6 +309,25 @@ runtime = dashboard("runtime", "Runtime", "Actors, timers, restarts and the HTTP
           [(rate("campaignd_http_requests_total", f'route!~"{WATCHED}"', by="method, route"), "{{method}} {{route}}")], stack=True, w=12),
     lines("HTTP duration by route, p99", "The slowest hundredth of the requests by route.", "s",
           [(quantile(0.99, "campaignd_http_request_seconds", f'route!~"{WATCHED}"', by="route"), "{{route}}")], w=12),
+    lines("HTTP requests under way", "Requests under way, by the limit that they count against.", "short",
+          [("sum by (kind) (campaignd_http_in_flight{SEL})", "{{kind}}")], stack=True),
+    lines("HTTP refused for want of room", "Requests and connections a second that were answered with 503 because a limit was reached.", "reqps",
+          [(rate("campaignd_http_shed_total", by="kind"), "{{kind}}")], stack=True),
+    lines("Without a valid key or secret", "Requests a second without a valid API key, and webhooks without their secret.", "reqps",
+          [(rate("campaignd_auth_failures_total", by="surface, reason"), "{{surface}} {{reason}}")], stack=True),
+    lines("Worker threads", "Share of the time that the worker threads of the async runtime are busy. At 1 everything waits.", "percentunit",
+          [("max by (instance) (campaignd_runtime_busy_ratio{SEL})", "{{instance}}")], limits=[(0.95, "red")]),
+    lines("Lag of the async runtime", "How late a task is woken that sleeps for 50 ms. A millisecond is normal; more means that something blocks, or no core is free.", "s",
+          quantiles("campaignd_runtime_lag_seconds")),
+    lines("Tasks", "Live tasks, and those in the queue that all threads share.", "short",
+          [("sum(campaignd_runtime_tasks{SEL})", "live"), ("sum(campaignd_runtime_queued_tasks{SEL})", "queued")]),
+    lines("CPU", "Cores that the process uses.", "none",
+          [("sum by (instance) (rate(process_cpu_seconds_total{SEL}[$__rate_interval]))", "{{instance}}")]),
+    lines("Memory", "Resident and virtual memory of the process.", "bytes",
+          [("sum(process_resident_memory_bytes{SEL})", "resident"), ("sum(process_virtual_memory_bytes{SEL})", "virtual")]),
+    lines("Open files", "Open files against as many as there may be, and threads.", "short",
+          [("sum(process_open_fds{SEL})", "files"), ("sum(process_max_fds{SEL})", "limit"), ("sum(process_threads{SEL})", "threads")]),
+    stat("Runs for", "Since when the process runs.", "s", "time() - min(process_start_time_seconds{SEL})", w=24),
 ])
 
 delivery = dashboard("delivery", "Delivery", "What is sent, how the provider answers, and what comes back.", [
@@ -285,12 +335,26 @@ delivery = dashboard("delivery", "Delivery", "What is sent, how the provider ans
           [(rate("campaignd_sends_total", f'{CHANNEL},outcome="sent"', by="channel"), "{{channel}}")], stack=True),
     lines("Not sent", "Sends that failed, are not known, or wait for a person.", "ops",
           [(rate("campaignd_sends_total", f'{CHANNEL},outcome!="sent"', by="channel, outcome"), "{{channel}} {{outcome}}")], stack=True),
+    lines("By action", "Sends that the provider took, a second, by what was done.", "ops",
+          [(rate("campaignd_sends_total", f'{CHANNEL},outcome="sent"', by="action"), "{{action}}")], stack=True),
+    lines("Outcome unknown now", "Sends of which nobody knows whether they happened: being looked up at the provider, or parked for a person.", "short",
+          [("sum by (channel, state) (campaignd_sends_unknown{SEL," + CHANNEL + "})", "{{channel}} {{state}}")]),
+    lines("In flight", "Accounts that are carrying out a send now.", "short",
+          [("sum by (channel) (campaignd_sends_in_flight{SEL," + CHANNEL + "})", "{{channel}}")], stack=True),
+    lines("Put off", "Times a second that a send was put off, by why: the flow's window, the account's hours, limits, rests and spacing, the provider's quota.", "ops",
+          [(rate("campaignd_send_deferred_total", CHANNEL, by="reason"), "{{reason}}")], stack=True),
+    lines("How executions end", "Executions that have ended, in an hour, by why: the end of the funnel.", "short",
+          [("sum by (reason) (increase(campaignd_executions_ended_total{SEL}[1h]))", "{{reason}}")], stack=True),
     lines("Share that failed", "Failed sends of all that ended. Bounced addresses and refused invitations are in it.", "percentunit",
           [('sum by (channel) (rate(campaignd_sends_total{SEL,channel=~"$channel",outcome="failed"}[$__rate_interval])) '
             '/ (sum by (channel) (rate(campaignd_sends_total{SEL,channel=~"$channel"}[$__rate_interval])) > 0)', "{{channel}}")], limits=[(0.2, "red")]),
     lines("Provider calls, p50 and p99", "How long a call of the provider takes.", "s",
           [(quantile(q, "campaignd_provider_call_seconds", CHANNEL, "channel"), "{{channel}} " + n) for q, n in ((0.5, "p50"), (0.99, "p99"))]),
     heatmap("Provider calls", "Where the durations of the calls lie.", "s", "campaignd_provider_call_seconds", CHANNEL, w=16, h=7),
+    lines("Provider's API by answer", "Calls a second by what was answered. `lost`: the request was written and no answer came.", "reqps",
+          [(rate("campaignd_provider_requests_total", by="code"), "{{code}}")], stack=True),
+    lines("Provider's API by endpoint", "Calls a second by the first part of the path.", "reqps",
+          [(rate("campaignd_provider_requests_total", by="endpoint"), "{{endpoint}}")], stack=True),
     lines("Facts", "What the provider told, a second, by what it says. `unreadable` means that its format has changed.", "ops",
           [(rate("campaignd_facts_total", by="event"), "{{event}}")], stack=True, w=12),
     lines("Reactions by fact, p99", "From the arrival of a fact to its durable transition.", "s",
@@ -299,6 +363,11 @@ delivery = dashboard("delivery", "Delivery", "What is sent, how the provider ans
           [(rate("campaignd_webhooks_total", by="outcome"), "{{outcome}}")], stack=True),
     lines("Inbox", "Stored facts that were processed, a second.", "ops",
           [(rate("campaignd_inbox_processed_total", by="outcome"), "{{outcome}}")], stack=True),
+    lines("Facts not applied", "Stored facts that are not applied yet.", "short",
+          [("sum(campaignd_inbox_unprocessed{SEL})", "not applied")]),
+    lines("Age of the oldest", "How long the oldest of them lies there.", "s",
+          [("max(campaignd_inbox_oldest_seconds{SEL})", "oldest")], limits=[(60, "red")]),
+    lines("From receipt to applied", "From the receipt of a fact to its being dealt with.", "s", quantiles("campaignd_inbox_seconds", 'outcome="applied"')),
     lines("Found without a webhook", "Facts that only a read of an account's lists has told: lost webhooks.", "ops",
           [(rate("campaignd_catch_up_facts_total", by="list"), "{{list}}")], stack=True),
 ], channel=True)
@@ -309,6 +378,25 @@ persistence = dashboard("persistence", "Persistence", "The writer: how fast, how
     heatmap("Commits", "Where the durations lie, from handing a change over to its commit.", "s", "campaignd_persist_commit_seconds", h=7),
     lines("Changes and batches", "Changes committed, and batches written, a second.", "ops",
           [(rate("campaignd_persist_commit_seconds_count"), "changes"), (rate("campaignd_persist_batch_rows_count"), "batches")]),
+    lines("Waiting for the writer", "Changes that were handed over and are not durable yet.", "short",
+          [("sum(campaignd_persist_queue_rows{SEL})", "changes")]),
+    lines("Oldest change not written", "How long the oldest of them waits. It grows while Postgres is away.", "s",
+          [("max(campaignd_persist_oldest_seconds{SEL})", "oldest")], limits=[(10, "red")]),
+    lines("Failed tries", "Tries of the writer that failed, a second, by the class of Postgres' error. They are repeated.", "ops",
+          [(rate("campaignd_persist_failures_total", by="class"), "{{class}}")], stack=True),
+    lines("Refused writes", "Writes refused in 5 minutes: the shard is somebody else's (fenced), or the row has another version (conflict).", "short",
+          [("sum by (writer) (increase(campaignd_persist_fenced_total{SEL}[5m]))", "fenced {{writer}}"), ("sum(increase(campaignd_persist_conflicts_total{SEL}[5m]))", "conflict")]),
+    lines("Probe of the database", "Whether the database answers, asked each second on a connection of its own.", "none",
+          [("min by (instance) (campaignd_db_up{SEL})", "{{instance}}")]),
+    lines("Round trip of the probe", "How long the database takes to answer nothing.", "s", quantiles("campaignd_db_probe_seconds")),
+    lines("Database's clock less ours", "Leases run on the database's clock, everything else on ours.", "s",
+          [("max by (instance) (campaignd_clock_offset_seconds{SEL})", "{{instance}}")]),
+    lines("Connections in use", "Connections that are taken, of as many as there may be.", "percentunit",
+          [('sum by (pool) (campaignd_db_pool_connections{SEL,state="used"}) / sum by (pool) (campaignd_db_pool_connections{SEL,state="max"})', "{{pool}}")], limits=[(0.9, "red")]),
+    lines("Waited in vain for a connection", "Callers in 5 minutes that got none in time.", "short",
+          [("sum(increase(campaignd_db_pool_timeouts_total{SEL}[5m]))", "callers")]),
+    lines("Looks at the tables", "The looks that the gauges of timers, inbox, quotas and parked sends are made from, in 5 minutes.", "short",
+          [("sum by (outcome) (increase(campaignd_table_samples_total{SEL}[5m]))", "{{outcome}}")]),
     lines("Rows in a batch", "How many executions one commit writes. It grows with the load: that is how the writer keeps up.", "short",
           [('sum(rate(campaignd_persist_batch_rows_sum{SEL}[$__rate_interval])) / sum(rate(campaignd_persist_batch_rows_count{SEL}[$__rate_interval]))', "mean"),
            (quantile(0.95, "campaignd_persist_batch_rows"), "p95")]),
@@ -325,6 +413,10 @@ accounts = dashboard("accounts", "Accounts", "What waits for accounts, by channe
           [("sum by (channel) (campaignd_channel_line{SEL," + CHANNEL + "})", "{{channel}}")], w=12),
     lines("In the channels", "Sends that are queued, in flight or held back by an account's gap, budget or rest.", "short",
           [("sum by (channel) (campaignd_channel_queue{SEL," + CHANNEL + "})", "{{channel}}")], w=12),
+    lines("Accounts by state", "Accounts that send, that the provider says are broken, and that somebody has switched off.", "short",
+          [("sum by (channel, state) (campaignd_accounts{SEL," + CHANNEL + "})", "{{channel}} {{state}}")], stack=True, w=12),
+    lines("Quota left", "Active accounts by how much is left of the daily limit that is used up most.", "short",
+          [("sum by (headroom) (campaignd_accounts_quota{SEL," + CHANNEL + "})", "{{headroom}}")], stack=True, w=12),
     lines("Sends an hour", "Sends that the provider took in the last hour.", "short",
           [('sum by (channel) (increase(campaignd_sends_total{SEL,' + CHANNEL + ',outcome="sent"}[1h]))', "{{channel}}")]),
     lines("Hours of work in line", "The line against the sends of the last hour. Nothing where nothing was sent.", "h",

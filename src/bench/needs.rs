@@ -41,7 +41,7 @@ impl Needs {
             Kind::Flow => (ROW + THROUGH, RESIDENT),
             Kind::Park => (PARKED * ROW, RESIDENT / 2 + PARKED * 200),
             Kind::Upload => (ROW + 1_000, 2_000),
-            Kind::Wal => (ROW + THROUGH, RESIDENT),
+            Kind::Wal | Kind::Counting => (ROW + THROUGH, RESIDENT),
         };
         // The log of Postgres grows before a checkpoint takes it back; its buffers are its memory.
         Self { disk: 4 * GB + size.saturating_mul(disk), memory: GB + size.saturating_mul(memory) }

@@ -48,6 +48,8 @@ enum What {
     Upload,
     /// Bytes of write-ahead log a transition, with and without an index on the due time.
     Wal,
+    /// What the metrics cost: the flow in turn with them and without, as a ratio.
+    Counting,
 }
 
 impl What {
@@ -63,6 +65,7 @@ impl What {
             Self::Park => Kind::Park,
             Self::Upload => Kind::Upload,
             Self::Wal => Kind::Wal,
+            Self::Counting => Kind::Counting,
         })
     }
 }

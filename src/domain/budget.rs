@@ -293,6 +293,20 @@ impl Budget {
         self.limits.iter().find(|(k, _)| *k == kind).map(|(_, limit)| *limit)
     }
 
+    /// The share that is left of the daily limit that is used up most, from 1 to 0; a kind that rests has nothing left. 1 for a
+    /// budget without limits.
+    pub fn left(&self, history: &History, since: Timestamp, at: Timestamp) -> f64 {
+        let left = |(kind, limit): &(Kind, Limit)| {
+            let today = self.today(limit.day, since, at);
+            if history.rests_until(*kind).is_some_and(|until| until > at) {
+                return 0.0;
+            }
+            f64::from(today.saturating_sub(history.count(*kind, DAY, at))) / f64::from(today)
+        };
+        // What an account never does is not used up.
+        self.limits.iter().filter(|(_, limit)| limit.day > 0).map(left).fold(1.0, f64::min)
+    }
+
     /// A daily limit on the day of `at`, counted in whole days from the account's first.
     pub fn today(&self, full: u32, since: Timestamp, at: Timestamp) -> u32 {
         let Some(warm_up) = self.warm_up else { return full };

@@ -15,6 +15,7 @@ use super::Shared;
 use super::error::{Problem, Result};
 use crate::domain::id::WorkspaceId;
 use crate::store::api_key::{self, Key, Stored};
+use crate::telemetry::AUTH_FAILURES;
 
 /// How long a key that was found is believed without asking again: a revocation takes this long at most.
 const CACHED_FOR: Duration = Duration::from_secs(60);
@@ -84,6 +85,11 @@ pub(crate) async fn authenticate(
     Ok(next.run(request).await)
 }
 
+/// Counts a request without a valid key or secret.
+pub(crate) fn refused(surface: &'static str, reason: &'static str) {
+    metrics::counter!(AUTH_FAILURES, "surface" => surface, "reason" => reason).increment(1);
+}
+
 /// The key of `Authorization: Bearer` or `X-API-Key`.
 fn presented(headers: &HeaderMap) -> Result<Key> {
     let text = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or_default());
@@ -92,11 +98,13 @@ fn presented(headers: &HeaderMap) -> Result<Key> {
         _ => "",
     });
     let presented = bearer.or_else(|| text("x-api-key")).ok_or_else(|| {
+        refused("api", "missing");
         Problem::unauthorized("missing_api_key", "send the API key as 'Authorization: Bearer cmp_...' or in X-API-Key")
     })?;
     Key::parse(presented).ok_or_else(wrong)
 }
 
 fn wrong() -> Problem {
+    refused("api", "invalid");
     Problem::unauthorized("invalid_api_key", "the API key is not valid: unknown, revoked or mistyped")
 }

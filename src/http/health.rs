@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::Shared;
 use crate::runtime::Unready;
+use crate::store;
 use crate::store::migrate::{self, Standing};
 
 /// The database has this long to answer `/readyz`.
@@ -119,6 +120,8 @@ pub(crate) fn starting_router(reason: watch::Receiver<StartingReason>) -> Router
 
 /// The metrics in Prometheus' text format.
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    shared.limits.sample();
+    store::sample_pool("api", &shared.app.pool);
     let text = shared.app.metrics.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -8,6 +8,7 @@ use super::error::{Problem, Result};
 use super::observe::IMPORT_ROUTE;
 use super::{CONNECTION_WAIT, Options};
 use crate::store::{self, Pool};
+use crate::telemetry::{HTTP_IN_FLIGHT, HTTP_SHED};
 
 /// The route on which other programs tell facts.
 pub(crate) const TRIGGERS_ROUTE: &str = "/v1/triggers";
@@ -47,10 +48,27 @@ impl Kind {
             _ => Self::Other,
         }
     }
+
+    /// As the metrics name it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Trigger => "trigger",
+            Self::Unsubscribe => "unsubscribe",
+            Self::Upload => "upload",
+            Self::Watch | Self::Other => "other",
+        }
+    }
+}
+
+/// Something was refused for want of room. `kind` is one of the values of [`HTTP_SHED`].
+pub(crate) fn shed(kind: &'static str) {
+    metrics::counter!(HTTP_SHED, "kind" => kind).increment(1);
 }
 
 /// The places.
 pub(crate) struct Limits {
+    max: Options,
     webhooks: Semaphore,
     triggers: Semaphore,
     unsubscribes: Semaphore,
@@ -63,6 +81,7 @@ pub(crate) struct Limits {
 impl Limits {
     pub(crate) fn new(options: &Options, pool: &Pool) -> Self {
         Self {
+            max: options.clone(),
             webhooks: Semaphore::new(options.webhooks_in_flight_max),
             triggers: Semaphore::new(options.triggers_in_flight_max),
             unsubscribes: Semaphore::new(options.unsubscribes_in_flight_max),
@@ -84,7 +103,10 @@ impl Limits {
             Kind::Upload => &self.uploads,
             Kind::Other => &self.others,
         };
-        let busy = |_| Problem::busy("too many requests of this kind at once; try again in a second");
+        let busy = |_| {
+            shed(kind.name());
+            Problem::busy("too many requests of this kind at once; try again in a second")
+        };
         places.try_acquire().map(Some).map_err(busy)
     }
 
@@ -93,7 +115,26 @@ impl Limits {
     /// # Errors
     /// 503 `busy` when all are taken.
     pub(crate) fn enter_webhook(&self) -> Result<SemaphorePermit<'_>> {
-        self.webhooks.try_acquire().map_err(|_| Problem::busy("too many deliveries at once; deliver it again"))
+        self.webhooks.try_acquire().map_err(|_| {
+            shed(Kind::Webhook.name());
+            Problem::busy("too many deliveries at once; deliver it again")
+        })
+    }
+
+    /// Sets the gauges of what is under way.
+    #[expect(clippy::cast_precision_loss, reason = "gauges of counts")]
+    pub(crate) fn sample(&self) {
+        for (kind, places, max) in [
+            (Kind::Webhook, &self.webhooks, self.max.webhooks_in_flight_max),
+            (Kind::Trigger, &self.triggers, self.max.triggers_in_flight_max),
+            (Kind::Unsubscribe, &self.unsubscribes, self.max.unsubscribes_in_flight_max),
+            (Kind::Upload, &self.uploads, self.max.uploads_in_flight_max),
+            (Kind::Other, &self.others, self.max.in_flight_max),
+        ] {
+            let taken = max.saturating_sub(places.available_permits());
+            metrics::gauge!(HTTP_IN_FLIGHT, "kind" => kind.name()).set(taken as f64);
+        }
+        store::sample_pool("facts", &self.facts);
     }
 }
 

@@ -153,7 +153,10 @@ impl Shared {
 
 /// Every route of the API listener.
 pub fn router(app: App) -> Router {
-    let shared = Shared::new(app);
+    routes(Shared::new(app))
+}
+
+fn routes(shared: Arc<Shared>) -> Router {
     // Every route in here needs a key; what needs none stands below, where it can be counted.
     let keyed = Router::new()
         .route("/v1/campaigns", post(campaigns::create).get(campaigns::list))
@@ -201,7 +204,10 @@ pub fn router(app: App) -> Router {
 
 /// Every route of the metrics listener.
 pub fn metrics_router(app: App) -> Router {
-    let shared = Shared::new(app);
+    metrics_routes(Shared::new(app))
+}
+
+fn metrics_routes(shared: Arc<Shared>) -> Router {
     let routes = Router::new()
         .route("/metrics", get(health::metrics))
         .route("/healthz", get(health::healthz))

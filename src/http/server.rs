@@ -14,7 +14,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::health::{StartingReason, starting_router};
-use super::{App, Options, metrics_router, router};
+use super::limits::shed;
+use super::{App, Options, Shared, metrics_routes, routes};
 
 /// How often the metrics' histograms are folded, so that they do not grow between scrapes.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -74,9 +75,11 @@ impl Server {
         };
         let (stopping, stopped) = watch::channel(false);
         let upkeep = upkeep(app.metrics.clone(), stopped.clone());
+        // One for both: what is under way in the API is shown by the other.
+        let shared = Shared::new(app);
         let tasks = vec![
-            serve(metrics, metrics_router(app.clone()), &options, stopped.clone()),
-            serve(api, router(app), &options, stopped),
+            serve(metrics, metrics_routes(Arc::clone(&shared)), &options, stopped.clone()),
+            serve(api, routes(shared), &options, stopped),
             tokio::spawn(upkeep),
         ];
         tracing::info!(api = %api_addr, metrics = %metrics_addr, "listening");
@@ -213,6 +216,7 @@ async fn connection(
 
 /// Answers a connection that there is no place for, without reading what it wants, and closes it.
 fn turn_away(stream: TcpStream) {
+    shed("connection");
     // What was read does not reset the connection before the answer was. Both fail on a client that is gone already.
     let _ = stream.try_read(&mut [0; 4096]);
     let _ = stream.try_write(FULL);
@@ -229,10 +233,13 @@ async fn upkeep(metrics: crate::telemetry::Metrics, stopped: watch::Receiver<boo
     let mut ticks = tokio::time::interval(UPKEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stop = until(stopped);
-    tokio::pin!(stop);
+    let tasks = crate::telemetry::watch();
+    tokio::pin!(stop, tasks);
     loop {
         tokio::select! {
             () = &mut stop => return,
+            // Never ends.
+            () = &mut tasks => return,
             _ = ticks.tick() => metrics.upkeep(),
         }
     }

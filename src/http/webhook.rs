@@ -13,9 +13,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::Shared;
 use super::error::{Document, Problem, Result};
 use super::extract::body;
+use super::limits::shed;
+use super::{Shared, auth};
 use crate::domain::id::InboxId;
 use crate::provider::unipile::webhook::parse;
 use crate::store::inbox::{self, NewInbox, Stored};
@@ -70,6 +71,7 @@ async fn take_in(shared: &Shared, endpoint: &str, request: Request) -> Result<St
     // soon is better kept by the provider.
     let _place = shared.limits.enter_webhook()?;
     if !shared.app.runtime.has_room() {
+        shed("engine");
         return Err(Problem::busy("the engine has no room for more facts; deliver it again"));
     }
     let pool = &shared.limits.facts;
@@ -83,6 +85,7 @@ async fn take_in(shared: &Shared, endpoint: &str, request: Request) -> Result<St
     }
     let presented = request.headers().get(SECRET_HEADER).and_then(|v| v.to_str().ok()).unwrap_or_default();
     if !known.accepts(presented) {
+        auth::refused("webhook", if presented.is_empty() { "missing" } else { "invalid" });
         return Err(Problem::unauthorized(
             "invalid_webhook_secret",
             "the header Unipile-Auth does not hold this endpoint's secret",

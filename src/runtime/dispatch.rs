@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::channel::{ChannelMessage, Job, Report, Seat};
 use super::gather::Unanswered;
+use super::meters::deferred;
 use super::roster::FlowError;
 use super::shared::Shared;
 use super::spend::{self, Spend};
@@ -27,6 +28,7 @@ use crate::domain::template::{self, fields};
 use crate::domain::trigger::Trigger;
 use crate::provider::{Recipient, SendFailure, SendRequest};
 use crate::store::send::{self as rows, Claim, ClaimResult, Dispatch};
+use crate::telemetry;
 use crate::telemetry::trace::{self, Known, Side, Stage};
 
 /// Wait before a job is tried again whose database read failed.
@@ -51,6 +53,9 @@ pub(super) fn start(shared: Arc<Shared>, seat: Arc<Seat>, job: Job, channel: Act
         let report = trace::scope(trace, run(&running.shared, &running.seat, job)).await;
         if let Report::Gone(send) | Report::Done(send, _) = &report {
             running.shared.traces.forget(*send);
+        }
+        if let Report::Gone(send) = report {
+            running.shared.settled(send);
         }
         running.ends(report);
     });
@@ -96,12 +101,14 @@ async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
     // An account that does not send cannot be read back from either; only what needs no provider is done.
     let needs_provider = matches!(row.send.status, SendStatus::Pending | SendStatus::Dispatching | SendStatus::Unknown);
     if account.status != AccountStatus::Active && needs_provider {
+        deferred(account.channel, "account");
         return Report::Held(job, row.send.campaign);
     }
     match row.send.status {
         SendStatus::Pending => dispatch(shared, seat, job, row).await,
         SendStatus::Dispatching => {
             let error = "the process ended during the provider call".to_owned();
+            shared.settles(row.send.id, account.channel);
             finish(shared, account, &row, SendOutcome::Unknown { error }, Receipt::default()).await;
             // What the dead process asked for may still be on its way through the provider.
             Report::Later(job, settle::first_read(shared, row.send.action, shared.clock.now()))
@@ -113,7 +120,10 @@ async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
             }
             Report::Gone(job.hint.1)
         }
-        SendStatus::Unknown => settle::read_back(shared, seat, job, row).await,
+        SendStatus::Unknown => {
+            shared.settles(row.send.id, account.channel);
+            settle::read_back(shared, seat, job, row).await
+        }
         // Taken back before anybody was called: its execution waits to hear that.
         SendStatus::Cancelled if row.is_open_send => {
             finish(shared, account, &row, SendOutcome::NotSent, Receipt::default()).await;
@@ -156,6 +166,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     match shared.roster.flow(row.send.campaign, row.send.flow_version).await {
         Ok(flow) => {
             if let Some(open) = flow.window.as_ref().map(|w| w.next_open(now)).filter(|open| *open > now) {
+                deferred(account.channel, "window");
                 return Report::Later(job, open);
             }
         }
@@ -221,24 +232,34 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     }
     match claimed {
         ClaimResult::Claimed { .. } => {}
-        ClaimResult::GateResting { until } => return Report::Rest(job, until),
+        ClaimResult::GateResting { until } => {
+            deferred(account.channel, "gap");
+            return Report::Rest(job, until);
+        }
         ClaimResult::GateBusy => {
+            deferred(account.channel, "busy");
             tokio::time::sleep(GATE_WAIT).await;
             return Report::Later(job, shared.clock.now());
         }
         ClaimResult::CampaignInactive => {
+            deferred(account.channel, "campaign");
             shared.roster.note_inactive(row.send.campaign);
             shared.roster_changed.notify_one();
             return Report::Held(job, row.send.campaign);
         }
         ClaimResult::AccountNotActive => {
+            deferred(account.channel, "account");
             shared.roster.note_halted(account.id);
             shared.roster_changed.notify_one();
             return Report::Held(job, row.send.campaign);
         }
         ClaimResult::Suppressed { reason } => return suppressed(shared, account, job, &row, reason).await,
         // Cancelled, or its execution is paused: resuming hints again.
-        ClaimResult::NotPending | ClaimResult::LeaseLost => return Report::Gone(send),
+        ClaimResult::NotPending => return Report::Gone(send),
+        ClaimResult::LeaseLost => {
+            metrics::counter!(telemetry::PERSIST_FENCED, "writer" => "claim").increment(1);
+            return Report::Gone(send);
+        }
     }
 
     let started = Instant::now();
@@ -261,12 +282,18 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         }
         Err(SendFailure::Unknown { message, learnt }) => (SendOutcome::Unknown { error: message }, learnt),
     };
-    seat.count(&outcome);
     calling.note("outcome", || Known::Name(outcome.as_str()));
     if outcome != SendOutcome::Sent {
         calling.fail();
     }
     drop(calling);
+    seat.count(row.send.action, &outcome);
+    if matches!(outcome, SendOutcome::Unknown { .. }) {
+        shared.settles(send, account.channel);
+    }
+    if matches!(&outcome, SendOutcome::Failed { class: FailureClass::AccountQuota, .. }) {
+        deferred(account.channel, if throttled { "throttled" } else { "quota" });
+    }
     // Of an account with a budget only what is used up rests; what it may still do goes on.
     let brake = spend::brake_after(account, &request, (&outcome, &receipt), throttled, now);
     let rest = match &outcome {

@@ -267,6 +267,8 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         let expected = wall + elapsed.mul_f64(shared.clock.scale());
         let off = shared.clock.real(now.since(expected).max(expected.since(now)));
         if off > CLOCK_JUMP {
+            let direction = if now > expected { "forward" } else { "backward" };
+            metrics::counter!(telemetry::CLOCK_JUMPS, "direction" => direction).increment(1);
             tracing::warn!(jump_seconds = off.as_secs(), "the wall clock jumped; all timers are armed anew");
             for shard in shared.shards.get().into_iter().flatten() {
                 let _ = shard.cast(ShardMessage::Rearm);

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorRef};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -37,10 +37,12 @@ mod inbox;
 mod links;
 mod loader;
 mod mend;
+mod meters;
 mod plan;
 mod prospect;
 mod resolve;
 mod roster;
+mod sample;
 mod settle;
 mod shard;
 mod shared;
@@ -249,6 +251,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         resident_max: options.resident_max as u64,
         parked: 0.into(),
         lateness: metrics::histogram!(crate::telemetry::TIMER_LATENESS_SECONDS),
+        meters: meters::Meters::new(),
         ready: false.into(),
         draining: false.into(),
         lease_lost: false.into(),
@@ -281,6 +284,11 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         keep("loads", &shared, gather::loads),
         keep("claims", &shared, gather::claims),
         keep("finds", &shared, gather::finds),
+    ]);
+    tasks.extend([
+        keep("probe", &shared, sample::probe),
+        keep("tables", &shared, sample::tables),
+        tokio::spawn(sample::lease(Arc::clone(&shared), lease.trusted(), lease.trust_window())).abort_handle(),
     ]);
     // Accounts, and with them the sends that are open, come before the prospects: what was in flight is settled first.
     housekeeping::refresh(&shared, false).await?;
@@ -325,7 +333,14 @@ where
 }
 
 /// Reads everything back, as often as it takes: what was read before a failure stays resident and is passed over.
+#[expect(clippy::cast_precision_loss, reason = "a gauge of a count")]
 async fn rehydrate(shared: Arc<Shared>, progress: Box<dyn Fn(u64, u64) + Send + Sync>) {
+    let (begun, expected) = (Instant::now(), metrics::gauge!(crate::telemetry::REHYDRATION_EXPECTED));
+    metrics::gauge!(crate::telemetry::REHYDRATION_SECONDS).set(0.0);
+    let progress = move |read, all: u64| {
+        expected.set(all as f64);
+        progress(read, all);
+    };
     loop {
         match loader::rehydrate(&shared, &progress).await {
             Ok(read) => {
@@ -335,6 +350,7 @@ async fn rehydrate(shared: Arc<Shared>, progress: Box<dyn Fn(u64, u64) + Send + 
                     parked = shared.parked.load(Relaxed),
                     "everything is read back"
                 );
+                metrics::gauge!(crate::telemetry::REHYDRATION_SECONDS).set(begun.elapsed().as_secs_f64());
                 shared.ready.store(true, Relaxed);
                 return;
             }
@@ -453,7 +469,10 @@ impl Handle {
         if self.shared.is_draining() {
             return Err(DeliverError::Stopping);
         }
-        let permit = Arc::clone(&self.shared.admission).try_acquire_owned().map_err(|_| DeliverError::Busy)?;
+        let permit = Arc::clone(&self.shared.admission).try_acquire_owned().map_err(|_| {
+            self.shared.meters.rejected.increment(1);
+            DeliverError::Busy
+        })?;
         let inbound = Inbound { permit: Some(permit), ..Inbound::new(Work::Trigger(trigger, None)) };
         ask(&self.shared, execution, inbound).await
     }

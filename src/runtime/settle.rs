@@ -65,7 +65,7 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
     }
     let outcome = match provider.find(&request, since).await {
         Ok(Found::Sent(receipt)) => {
-            seat.count(&SendOutcome::Sent);
+            seat.count(row.send.action, &SendOutcome::Sent);
             finish(shared, account, &row, SendOutcome::Sent, receipt).await;
             return Report::Gone(row.send.id);
         }
@@ -93,9 +93,10 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
             SendOutcome::Unresolved { error: error.to_string() }
         }
     };
-    seat.count(&outcome);
+    seat.count(row.send.action, &outcome);
     let again = outcome == SendOutcome::NotSent;
     finish(shared, account, &row, outcome, Receipt::default()).await;
+    shared.settled(row.send.id);
     if again {
         job.absent = 0;
         return Report::Later(job, shared.clock.now());

@@ -16,6 +16,7 @@ use super::channel::ChannelMessage;
 use super::gather::{Claims, Finds, Gatherer, Loads};
 use super::links::Unsubscribing;
 use super::mend::RefusedKeys;
+use super::meters::Meters;
 use super::roster::Roster;
 use super::shard::ShardMessage;
 use super::traces::Traces;
@@ -82,6 +83,8 @@ pub(super) struct Shared {
     pub(super) parked: AtomicU64,
     /// How late timers fire.
     pub(super) lateness: metrics::Histogram,
+    /// What else is counted on the way.
+    pub(super) meters: Meters,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
     pub(super) lease_lost: AtomicBool,
@@ -216,6 +219,7 @@ impl Shared {
             resident_max,
             parked: 0.into(),
             lateness: metrics::histogram!(crate::telemetry::TIMER_LATENESS_SECONDS),
+            meters: Meters::new(),
             ready: false.into(),
             draining: false.into(),
             lease_lost: false.into(),

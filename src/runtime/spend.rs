@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::meters::deferred;
 use crate::domain::account::Account;
 use crate::domain::budget::{Decision, History, Kind, QUOTA_REST, Why, rest_after_usage};
 use crate::domain::id::SendId;
@@ -53,9 +54,18 @@ pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, no
         }
         // Only until it opens: what stands in the way of this kind after that is no reason for others to wait.
         Decision::Wait { until, why: Why::Closed } => {
+            deferred(account.channel, "hours");
             Spend::Closed(budget.hours.as_ref().map_or(until, |hours| hours.next_open(now)))
         }
-        Decision::Wait { until, why: Why::Resting | Why::DayFull { .. } | Why::WeekFull { .. } } => {
+        Decision::Wait { until, why: why @ (Why::Resting | Why::DayFull { .. } | Why::WeekFull { .. }) } => {
+            deferred(
+                account.channel,
+                match why {
+                    Why::DayFull { .. } => "day",
+                    Why::WeekFull { .. } => "week",
+                    Why::Resting | Why::Closed => "rest",
+                },
+            );
             Spend::Scarce(kind, until)
         }
         Decision::Never { .. } => Spend::Scarce(kind, Timestamp::MAX),

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use super::{Error, Pool, failed};
 use crate::domain::id::SHARDS;
+use crate::telemetry::LEASE_RENEWALS;
 
 /// How long a lease is good for after a renewal; what `acquire` is called with as a rule.
 pub const TTL: Duration = Duration::from_secs(15);
@@ -116,6 +117,8 @@ pub enum AcquireError {
 pub struct Lease {
     view: LeaseView,
     lost: watch::Receiver<bool>,
+    trusted: watch::Receiver<Instant>,
+    ttl: Duration,
     stop: watch::Sender<bool>,
     task: JoinHandle<Option<PgConnection>>,
     options: Arc<PgConnectOptions>,
@@ -144,9 +147,12 @@ impl Lease {
         };
         let (lost_tx, lost) = watch::channel(false);
         let (stop, stop_rx) = watch::channel(false);
-        let renewal = Renewal { view: view.clone(), ttl, options: Arc::clone(&options), lost: lost_tx, stop: stop_rx };
+        let (trust, trusted) = watch::channel(started + trust_window(ttl));
+        let options_of_task = Arc::clone(&options);
+        let renewal =
+            Renewal { view: view.clone(), ttl, options: options_of_task, lost: lost_tx, trust, stop: stop_rx };
         let task = tokio::spawn(renewal.run(connection, started));
-        Ok(Self { view, lost, stop, task, options })
+        Ok(Self { view, lost, trusted, ttl, stop, task, options })
     }
 
     /// One transaction: the node row, the lock of liveness (which outlives the transaction), the shards.
@@ -220,6 +226,16 @@ impl Lease {
         self.lost.clone()
     }
 
+    /// Until when the lease is trusted without another renewal.
+    pub fn trusted(&self) -> watch::Receiver<Instant> {
+        self.trusted.clone()
+    }
+
+    /// How long a renewed lease is trusted.
+    pub fn trust_window(&self) -> Duration {
+        trust_window(self.ttl)
+    }
+
     /// Gives the shards back, so that the next process can have them at once. Close the writer first.
     ///
     /// # Errors
@@ -261,19 +277,21 @@ struct Renewal {
     ttl: Duration,
     options: Arc<PgConnectOptions>,
     lost: watch::Sender<bool>,
+    trust: watch::Sender<Instant>,
     stop: watch::Receiver<bool>,
 }
 
-impl Renewal {
-    /// The margin is a fifth for a short TTL, as tests use.
-    fn trusted_until(&self, started: Instant) -> Instant {
-        started + self.ttl - MARGIN.min(self.ttl / 5)
-    }
+/// The margin is a fifth for a short TTL, as tests use.
+fn trust_window(ttl: Duration) -> Duration {
+    ttl - MARGIN.min(ttl / 5)
+}
 
+impl Renewal {
     /// Renews three times a TTL until told to stop (then it hands the connection back) or until the lease is lost.
     async fn run(mut self, connection: PgConnection, started: Instant) -> Option<PgConnection> {
+        let [renewed, failed] = ["renewed", "failed"].map(|o| metrics::counter!(LEASE_RENEWALS, "outcome" => o));
         let mut connection = Some(Alive { connection, locked: true });
-        let mut trusted = self.trusted_until(started);
+        let mut trusted = started + trust_window(self.ttl);
         let mut next = started + self.ttl / 3;
         loop {
             tokio::select! {
@@ -289,12 +307,15 @@ impl Renewal {
             match timeout_at(trusted, self.renew(connection.take())).await {
                 Ok(Ok((used, Renewed::Ours))) => {
                     connection = Some(used);
-                    trusted = self.trusted_until(attempt);
+                    trusted = attempt + trust_window(self.ttl);
+                    self.trust.send_replace(trusted);
+                    renewed.increment(1);
                     next = attempt + self.ttl / 3;
                 }
                 Ok(Ok((_, Renewed::TakenOver))) => return self.give_up("somebody else took over"),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "cannot renew the lease; trying again");
+                    failed.increment(1);
                     next = Instant::now() + self.ttl / 15;
                 }
                 Err(_) => return self.give_up("it could not be renewed in time"),

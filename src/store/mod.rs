@@ -12,6 +12,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+use crate::telemetry;
+
 pub mod account;
 pub mod api_key;
 pub mod bench;
@@ -30,6 +32,7 @@ pub mod migrate;
 pub mod prospect;
 pub mod roster;
 pub mod row;
+pub mod sample;
 pub mod send;
 pub mod suppression;
 pub mod timeline;
@@ -89,8 +92,30 @@ impl Error {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// The class of Postgres' error, as the metrics name it. By SQLSTATE; see [`telemetry::PERSIST_FAILURES`].
+    pub fn class(&self) -> &'static str {
+        let (Self::Unavailable { source, .. } | Self::Refused { source, .. }) = self else { return "other" };
+        match source {
+            sqlx::Error::PoolTimedOut => "timeout",
+            sqlx::Error::Database(e) => match e.code().as_deref() {
+                Some("57014" | "55P03" | "25P03") => "timeout",
+                Some("40001" | "40P01") => "serialization",
+                Some(code) if code.starts_with("08") => "connection",
+                Some(code) if code.starts_with("23") => "constraint",
+                Some(code) if code.starts_with("53") || code.starts_with("58") => "resources",
+                Some(code) if code.starts_with("57") => "shutdown",
+                _ => "other",
+            },
+            source if is_transient(source) => "connection",
+            _ => "other",
+        }
+    }
+
     /// Sorts a driver error; `what` says what was tried.
     pub(crate) fn from_sqlx(what: &'static str, source: sqlx::Error) -> Self {
+        if matches!(source, sqlx::Error::PoolTimedOut) {
+            metrics::counter!(telemetry::POOL_TIMEOUTS).increment(1);
+        }
         if is_transient(&source) {
             return Self::Unavailable { what, source };
         }
@@ -160,6 +185,16 @@ pub(crate) fn imagined() -> Pool {
 pub fn apart(pool: &Pool, connections: u32, wait: Duration) -> Pool {
     let options = (*pool.connect_options()).clone();
     pool.options().clone().max_connections(connections).acquire_timeout(wait).connect_lazy_with(options)
+}
+
+/// Sets the gauges of a pool's connections. `name` is one of the values of [`telemetry::POOL`].
+#[expect(clippy::cast_precision_loss, reason = "gauges of counts")]
+pub fn sample_pool(name: &'static str, pool: &Pool) {
+    let (open, idle) = (pool.size() as usize, pool.num_idle());
+    let max = pool.options().get_max_connections() as usize;
+    for (state, count) in [("idle", idle), ("used", open.saturating_sub(idle)), ("max", max)] {
+        metrics::gauge!(telemetry::POOL, "pool" => name, "state" => state).set(count as f64);
+    }
 }
 
 async fn open(url: &str, max: u32, settings: &[(&str, &str)]) -> Result<Pool, Error> {

@@ -43,6 +43,14 @@ fn figure(part: &Value, name: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flow_runs_in_turn_with_metrics_and_without() {
+    let counting = &measured(&["counting"]).await[0];
+    let [with, without] = ["with metrics", "without"].map(|n| figure(counting, &format!("durable transitions, {n}")));
+    assert!(with > 1.0 && without > 1.0);
+    assert!((figure(counting, "with metrics, of what is done without") - with / without).abs() < 1e-9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn timers_fire_and_a_flow_runs_with_and_without_indexes() {
     let parts = measured(&["timers", "wal"]).await;
     let timers = &parts[0];

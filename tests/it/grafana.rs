@@ -96,7 +96,8 @@ fn conditions(text: &str) -> Vec<(&str, &str, &str)> {
 /// What is wrong with the metrics and labels that a text names, each with its place.
 fn mistakes(place: &str, text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (series, after) in words(text, "campaignd_") {
+    // Also of the process, whose names are no words of other texts.
+    for (series, after) in words(text, "campaignd_").chain(words(text, "process_")) {
         let Some(metric) = exporter(series) else {
             wrong.push(format!("{place}: nothing exports {series}"));
             continue;
@@ -178,7 +179,7 @@ fn every_metric_is_on_a_dashboard_or_internal_for_a_reason() {
     let shown: BTreeSet<&str> = boards
         .values()
         .flat_map(|b| queries(b))
-        .flat_map(|q| words(q, "campaignd_"))
+        .flat_map(|q| words(q, "campaignd_").chain(words(q, "process_")))
         .filter_map(|(series, _)| Some(exporter(series)?.name))
         .collect();
     for metric in CATALOG {

@@ -24,6 +24,7 @@ mod harness;
 mod hot;
 mod import;
 mod lease;
+mod metrics;
 mod migrate;
 mod operator;
 #[cfg(feature = "otel")]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Bench, Error, Floor, Part};
 
+mod counting;
 mod desk;
 mod flow;
 mod http;
@@ -38,11 +39,13 @@ pub enum Kind {
     Upload,
     /// Bytes written a transition.
     Wal,
+    /// What the metrics cost.
+    Counting,
 }
 
 impl Kind {
     /// In the order in which `all` runs them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Floor,
         Self::Spawn,
         Self::Rehydrate,
@@ -52,6 +55,7 @@ impl Kind {
         Self::Park,
         Self::Upload,
         Self::Wal,
+        Self::Counting,
     ];
 
     /// The name on the command line and in the report.
@@ -66,6 +70,7 @@ impl Kind {
             Self::Park => "park",
             Self::Upload => "upload",
             Self::Wal => "wal",
+            Self::Counting => "counting",
         }
     }
 }
@@ -85,6 +90,7 @@ pub async fn run(kind: Kind, bench: &Bench, size: u64) -> Result<Part, Error> {
         Kind::Park => park::run(bench, size).await,
         Kind::Upload => upload::run(bench, size).await,
         Kind::Wal => wal::run(bench, size).await,
+        Kind::Counting => counting::run(bench, size).await,
     }
 }
 

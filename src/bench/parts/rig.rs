@@ -47,6 +47,7 @@ pub(super) struct Rig {
     /// Taken when it is stopped.
     runtime: Option<Runtime>,
     handle: Handle,
+    /// Tidies the metrics and samples the async runtime, as a daemon does.
     upkeep: AbortHandle,
     /// From `runtime::start` being called.
     started: Instant,
@@ -71,10 +72,13 @@ impl Rig {
         let started = Instant::now();
         let runtime = runtime::start(options).await?;
         let upkeep = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(UPKEEP_EVERY).await;
-                metrics.upkeep();
-            }
+            let tidy = async {
+                loop {
+                    tokio::time::sleep(UPKEEP_EVERY).await;
+                    metrics.upkeep();
+                }
+            };
+            tokio::join!(tidy, telemetry::watch())
         });
         let handle = runtime.handle();
         Ok(Self { engine, runtime: Some(runtime), handle, upkeep: upkeep.abort_handle(), started })

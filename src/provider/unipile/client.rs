@@ -12,6 +12,8 @@ use reqwest::multipart::Form;
 use reqwest::{Client, RequestBuilder, Url};
 use serde::de::DeserializeOwned;
 
+use crate::telemetry::PROVIDER_REQUESTS;
+
 use super::errors::{ApiError, Error};
 use crate::provider::Secret;
 use crate::telemetry::trace;
@@ -105,7 +107,7 @@ impl Unipile {
         query: &[(&str, &str)],
         bytes_max: usize,
     ) -> Result<T, Error> {
-        self.call(self.http.get(self.url(path, query)?), bytes_max).await
+        self.call(path, self.http.get(self.url(path, query)?), bytes_max).await
     }
 
     /// Posts a JSON body.
@@ -114,7 +116,7 @@ impl Unipile {
         path: &[&str],
         body: &serde_json::Value,
     ) -> Result<T, Error> {
-        self.call(self.http.post(self.url(path, &[])?).json(body), ANSWER_BYTES_MAX).await
+        self.call(path, self.http.post(self.url(path, &[])?).json(body), ANSWER_BYTES_MAX).await
     }
 
     /// Posts a form. `idempotency_key` goes into the header of that name.
@@ -128,16 +130,28 @@ impl Unipile {
         if let Some(key) = idempotency_key {
             request = request.header("Idempotency-Key", key);
         }
-        self.call(request, ANSWER_BYTES_MAX).await
+        self.call(path, request, ANSWER_BYTES_MAX).await
     }
 
     /// Deletes.
     pub(super) async fn delete(&self, path: &[&str]) -> Result<(), Error> {
-        let _: serde_json::Value = self.call(self.http.delete(self.url(path, &[])?), ANSWER_BYTES_MAX).await?;
+        let _: serde_json::Value = self.call(path, self.http.delete(self.url(path, &[])?), ANSWER_BYTES_MAX).await?;
         Ok(())
     }
 
-    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder, bytes_max: usize) -> Result<T, Error> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        request: RequestBuilder,
+        bytes_max: usize,
+    ) -> Result<T, Error> {
+        let answer = self.exchange(request, bytes_max).await;
+        let (endpoint, code) = (endpoint(path), code(answer.as_ref().err()));
+        metrics::counter!(PROVIDER_REQUESTS, "endpoint" => endpoint, "code" => code).increment(1);
+        answer
+    }
+
+    async fn exchange<T: DeserializeOwned>(&self, request: RequestBuilder, bytes_max: usize) -> Result<T, Error> {
         let request = match trace::current() {
             Some(context) => request.header(trace::HEADER, context.to_string()),
             None => request,
@@ -167,6 +181,30 @@ impl Unipile {
         read.map_err(Error::Unreadable)?;
         serde_json::from_slice(&body)
             .map_err(|e| Error::Unreadable(format!("the answer is not what was expected ({:?})", e.classify())))
+    }
+}
+
+/// The first part of a path: the rest holds ids.
+fn endpoint(path: &[&str]) -> &'static str {
+    const KNOWN: &[&str] = &["accounts", "chats", "emails", "linkedin", "messages", "users", "webhooks"];
+    path.first().and_then(|first| KNOWN.iter().find(|known| *known == first)).copied().unwrap_or("other")
+}
+
+/// How a call was answered, as the metrics name it.
+fn code(error: Option<&Error>) -> &'static str {
+    match error {
+        None | Some(Error::Unreadable(_)) => "2xx",
+        Some(Error::Options(_) | Error::NotSent(_)) => "unreachable",
+        Some(Error::Lost(_)) => "lost",
+        Some(Error::Api(answer)) => match answer.status {
+            401 => "401",
+            403 => "403",
+            404 => "404",
+            422 => "422",
+            429 => "429",
+            400..500 => "4xx",
+            _ => "5xx",
+        },
     }
 }
 

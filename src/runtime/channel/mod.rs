@@ -18,7 +18,7 @@ use super::shared::{SendHint, Shared};
 use super::{dispatch, housekeeping};
 use crate::domain::account::{Account, AccountStatus};
 use crate::domain::id::{CampaignId, SendId};
-use crate::domain::send::{SendOutcome, SendStatus};
+use crate::domain::send::{Action, SendOutcome, SendStatus};
 use crate::domain::time::Timestamp;
 use crate::store::send as rows;
 use crate::telemetry;
@@ -58,28 +58,30 @@ pub(super) struct Seat {
     pub(super) account: Arc<Account>,
     /// Duration of its provider calls.
     pub(super) called: Histogram,
-    sent: Counter,
+    /// By action: of those that go through its channel.
+    sent: Vec<(Action, Counter)>,
 }
 
 impl Seat {
     fn new(account: Arc<Account>) -> Arc<Self> {
         let channel = account.channel.as_str();
-        let sent = SendOutcome::Sent.as_str();
-        Arc::new(Self {
-            account,
-            called: metrics::histogram!(telemetry::PROVIDER_SECONDS, "channel" => channel),
-            sent: metrics::counter!(telemetry::SENDS, "channel" => channel, "outcome" => sent),
-        })
+        let actions = Action::ALL.iter().copied().filter(|action| action.channel() == Some(account.channel));
+        let sent = actions.map(|action| (action, sends(channel, action, &SendOutcome::Sent))).collect();
+        Arc::new(Self { account, called: metrics::histogram!(telemetry::PROVIDER_SECONDS, "channel" => channel), sent })
     }
 
     /// Counts a finished send.
-    pub(super) fn count(&self, outcome: &SendOutcome) {
-        if *outcome == SendOutcome::Sent {
-            return self.sent.increment(1);
+    pub(super) fn count(&self, action: Action, outcome: &SendOutcome) {
+        match self.sent.iter().find(|(of, _)| *of == action) {
+            Some((_, sent)) if *outcome == SendOutcome::Sent => sent.increment(1),
+            _ => sends(self.account.channel.as_str(), action, outcome).increment(1),
         }
-        let channel = self.account.channel.as_str();
-        metrics::counter!(telemetry::SENDS, "channel" => channel, "outcome" => outcome.as_str()).increment(1);
     }
+}
+
+fn sends(channel: &'static str, action: Action, outcome: &SendOutcome) -> Counter {
+    metrics::counter!(telemetry::SENDS,
+        "channel" => channel, "action" => action.as_str(), "outcome" => outcome.as_str())
 }
 
 /// A send this channel knows of, and how often it has read back for it.

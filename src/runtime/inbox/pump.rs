@@ -100,7 +100,7 @@ pub(in crate::runtime) async fn run(shared: Arc<Shared>) {
         tokio::select! {
             Some((fact, verdict)) = pump.judging.next(), if !pump.judging.is_empty() => {
                 shared.unread.judged(fact.row.id);
-                pump.judged(fact, verdict);
+                pump.judged(&shared, fact, verdict);
             }
             Some(read) = &mut reading, if is_reading => {
                 is_reading = false;
@@ -180,11 +180,11 @@ impl Pump {
         }
     }
 
-    fn judged(&mut self, mut fact: Fact, verdict: Verdict) {
+    fn judged(&mut self, shared: &Shared, mut fact: Fact, verdict: Verdict) {
         fact.tries += 1;
         match verdict {
             Verdict::Nobody if fact.since.elapsed() >= PATIENCE => {
-                self.mark(&fact.row, InboxStatus::Ignored, STRANGER.to_owned(), None);
+                self.mark(shared, &fact.row, InboxStatus::Ignored, STRANGER.to_owned(), None);
             }
             Verdict::Nobody | Verdict::Later => {
                 fact.is_stranger = matches!(verdict, Verdict::Nobody);
@@ -196,15 +196,17 @@ impl Pump {
                     && let Some(oldest) = strangers.min_by_key(|(_, fact)| fact.since).map(|(key, _)| *key)
                     && let Some(oldest) = self.waiting.remove(&oldest)
                 {
-                    self.mark(&oldest.row, InboxStatus::Ignored, CROWDED.to_owned(), None);
+                    self.mark(shared, &oldest.row, InboxStatus::Ignored, CROWDED.to_owned(), None);
                 }
             }
-            Verdict::Mark { status, outcome, shard } => self.mark(&fact.row, status, outcome, shard),
+            Verdict::Mark { status, outcome, shard } => self.mark(shared, &fact.row, status, outcome, shard),
         }
     }
 
-    fn mark(&mut self, row: &Inbox, status: InboxStatus, outcome: String, shard: Option<u16>) {
+    fn mark(&mut self, shared: &Shared, row: &Inbox, status: InboxStatus, outcome: String, shard: Option<u16>) {
         metrics::counter!(telemetry::INBOX, "outcome" => status.as_str()).increment(1);
+        let took = shared.clock.real(shared.clock.now().since(row.received_at));
+        shared.meters.inbox.record(status.as_str(), took.as_secs_f64());
         self.marks.push(Mark { workspace: row.workspace, id: row.id, status, outcome: Some(outcome), shard });
     }
 

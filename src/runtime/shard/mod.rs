@@ -289,8 +289,7 @@ impl Shard {
                 entry.crashes = 0;
                 // Whatever held it back, it is somewhere else now.
                 self.held.remove(&done.execution);
-                metrics::histogram!(telemetry::REACTION_SECONDS, "trigger" => trigger)
-                    .record(inbound.arrived.elapsed().as_secs_f64());
+                self.shared.meters.reaction.record(trigger, inbound.arrived.elapsed().as_secs_f64());
                 inbound.answer(Ok(Delivery::Applied { version, status: done.status }));
             }
         }

@@ -1,18 +1,23 @@
 //! One lane of the writer: takes what queued up, writes it, answers, and tries again when Postgres is away.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use metrics::{Counter, Histogram};
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{self, Outcome};
-use super::{Change, Committed, Job};
+use super::{Change, Committed, Job, Load};
 use crate::domain::id::ExecutionId;
 use crate::store::lease::LeaseView;
 use crate::store::{Error, Pool, failed};
-use crate::telemetry::{COMMIT_ROWS, COMMIT_SECONDS, TRANSITIONS};
+use crate::telemetry::{
+    COMMIT_ROWS, COMMIT_SECONDS, Counters, ENDED, PERSIST_CONFLICTS, PERSIST_FAILURES, PERSIST_FENCED, TRANSITIONS,
+};
 
 /// First and longest pause between two tries of a batch.
 const RETRY_MIN: Duration = Duration::from_millis(20);
@@ -34,11 +39,63 @@ pub(super) struct Lane {
     connection: Option<PoolConnection<Postgres>>,
     /// Second changes of an execution: one statement cannot change a row twice.
     waiting: VecDeque<Job>,
+    /// Which lane it is, and where it says what it has to do.
+    load: (usize, Arc<Load>),
+    meters: Meters,
+}
+
+/// What a lane counts, looked up once.
+struct Meters {
+    rows: Histogram,
+    seconds: Histogram,
+    made: Counters,
+    ended: Counters,
+    fenced: Counter,
+    conflicts: Counter,
+}
+
+impl Meters {
+    fn new() -> Self {
+        Self {
+            rows: metrics::histogram!(COMMIT_ROWS),
+            seconds: metrics::histogram!(COMMIT_SECONDS),
+            made: Counters::of(TRANSITIONS),
+            ended: Counters::of(ENDED),
+            fenced: metrics::counter!(PERSIST_FENCED, "writer" => "transition"),
+            conflicts: metrics::counter!(PERSIST_CONFLICTS),
+        }
+    }
+
+    fn count(&self, job: &Job, committed: Committed) {
+        match committed {
+            Committed::Done => {
+                for made in &job.change.moves {
+                    self.made.add(made.trigger.name(), 1);
+                }
+                let was_open = job.change.moves.first().is_some_and(|made| !made.from_status.is_final());
+                if let Some(reason) =
+                    job.change.next.exit_reason.filter(|_| was_open && job.change.next.status.is_final())
+                {
+                    self.ended.add(reason.as_str(), 1);
+                }
+                self.seconds.record(job.queued.elapsed().as_secs_f64());
+            }
+            Committed::LeaseLost => self.fenced.increment(1),
+            Committed::Conflict => self.conflicts.increment(1),
+            Committed::Closed => {}
+        }
+    }
 }
 
 impl Lane {
-    pub(super) fn new(pool: Pool, lease: LeaseView, rows_max: usize, closing: watch::Receiver<bool>) -> Self {
-        Self { pool, lease, rows_max, closing, connection: None, waiting: VecDeque::new() }
+    pub(super) fn new(
+        (pool, lease): (Pool, LeaseView),
+        rows_max: usize,
+        closing: watch::Receiver<bool>,
+        load: (usize, Arc<Load>),
+    ) -> Self {
+        let (connection, waiting, meters) = (None, VecDeque::new(), Meters::new());
+        Self { pool, lease, rows_max, closing, connection, waiting, load, meters }
     }
 
     /// Until the writer is closed, or all its handles are gone, and nothing is queued.
@@ -94,6 +151,7 @@ impl Lane {
     }
 
     async fn write(&mut self, batch: Vec<Job>) {
+        self.load.1.mark(self.load.0, batch.iter().map(|job| job.queued).min());
         let changes: Vec<&Change> = batch.iter().map(|j| &*j.change).collect();
         let answers = match self.persist(&changes).await {
             Ok(outcome) => outcome,
@@ -103,15 +161,12 @@ impl Lane {
                 self.one_by_one(&changes).await
             }
         };
-        metrics::histogram!(COMMIT_ROWS).record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+        self.load.1.mark(self.load.0, None);
+        self.load.1.rows.fetch_sub(batch.len(), Relaxed);
+        self.meters.rows.record(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
         for job in batch {
             let committed = answers.get(&job.change.next.id).copied().unwrap_or(Committed::Closed);
-            if committed == Committed::Done {
-                for made in &job.change.moves {
-                    metrics::counter!(TRANSITIONS, "trigger" => made.trigger.name()).increment(1);
-                }
-                metrics::histogram!(COMMIT_SECONDS).record(job.queued.elapsed().as_secs_f64());
-            }
+            self.meters.count(&job, committed);
             (job.answer)(committed);
         }
     }
@@ -143,9 +198,12 @@ impl Lane {
         loop {
             let error = match self.attempt(&statement).await {
                 Ok(outcome) => return Ok(answers(changes, &outcome)),
-                Err(error) if error.is_transient() => error,
-                Err(error) => return Err(Some(error)),
+                Err(error) => error,
             };
+            metrics::counter!(PERSIST_FAILURES, "class" => error.class()).increment(1);
+            if !error.is_transient() {
+                return Err(Some(error));
+            }
             // It may be the connection that is broken; a new one costs a millisecond.
             self.connection = None;
             if *self.closing.borrow() {

@@ -11,7 +11,9 @@
 //! Called by `runtime`; `statement` holds the SQL, `batch` what it is given, `lane` the loop.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -164,6 +166,31 @@ pub struct Writer {
     lanes: Vec<mpsc::UnboundedSender<Job>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     closing: watch::Sender<bool>,
+    load: Arc<Load>,
+}
+
+/// What the lanes have to do, for the gauges.
+struct Load {
+    /// Times below are told from here on.
+    since: Instant,
+    /// Changes that were handed over and are not answered.
+    rows: AtomicUsize,
+    /// A lane: when the oldest change in its hands was handed over, in microseconds from `since`; 0 when it has none.
+    oldest: Vec<AtomicU64>,
+}
+
+impl Load {
+    fn of_lanes(lanes: usize) -> Arc<Self> {
+        let oldest = (0..lanes).map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Self { since: Instant::now(), rows: AtomicUsize::new(0), oldest })
+    }
+
+    fn mark(&self, lane: usize, oldest: Option<Instant>) {
+        let Some(mark) = self.oldest.get(lane) else { return };
+        let micros =
+            |at: Instant| u64::try_from(at.saturating_duration_since(self.since).as_micros()).unwrap_or(u64::MAX);
+        mark.store(oldest.map_or(0, |at| micros(at).max(1)), Relaxed);
+    }
 }
 
 impl fmt::Debug for Writer {
@@ -178,13 +205,22 @@ impl Writer {
         let (closing, _) = watch::channel(false);
         let mut lanes = Vec::new();
         let mut tasks = Vec::new();
-        for _ in 0..options.lanes.max(1) {
+        let load = Load::of_lanes(options.lanes.max(1));
+        for n in 0..options.lanes.max(1) {
             let (tx, rx) = mpsc::unbounded_channel();
-            let lane = lane::Lane::new(pool.clone(), lease.clone(), options.rows_max.max(1), closing.subscribe());
+            let to = (pool.clone(), lease.clone());
+            let lane = lane::Lane::new(to, options.rows_max.max(1), closing.subscribe(), (n, Arc::clone(&load)));
             tasks.push(tokio::spawn(lane.run(rx)));
             lanes.push(tx);
         }
-        Self { lanes, tasks: Mutex::new(tasks), closing }
+        Self { lanes, tasks: Mutex::new(tasks), closing, load }
+    }
+
+    /// Changes that were handed over and are not durable yet, and how long the oldest of them waits.
+    pub fn waiting(&self) -> (usize, Duration) {
+        let marks = self.load.oldest.iter().map(|mark| mark.load(Relaxed)).filter(|mark| *mark > 0);
+        let oldest = marks.min().map(|micros| self.load.since + Duration::from_micros(micros));
+        (self.load.rows.load(Relaxed), oldest.map_or(Duration::ZERO, |at| at.elapsed()))
     }
 
     /// For tests: a writer that is played by whoever takes the changes from the channel.
@@ -198,7 +234,7 @@ impl Writer {
                 let _ = play.send((job.change, job.answer));
             }
         });
-        (Self { lanes: vec![lane], tasks: Mutex::new(vec![task]), closing }, changes)
+        (Self { lanes: vec![lane], tasks: Mutex::new(vec![task]), closing, load: Load::of_lanes(1) }, changes)
     }
 
     /// Queues a change. Never blocks: how much may be queued is for the caller to bound. `answer` is called in any case,
@@ -208,7 +244,9 @@ impl Writer {
         let job = Job { change, answer, queued: Instant::now() };
         match self.lanes.get(lane) {
             Some(lane) => {
+                self.load.rows.fetch_add(1, Relaxed);
                 if let Err(mpsc::error::SendError(job)) = lane.send(job) {
+                    self.load.rows.fetch_sub(1, Relaxed);
                     (job.answer)(Committed::Closed);
                 }
             }
