@@ -106,7 +106,7 @@ async fn unsubscribe(shared: &Shared, execution: ExecutionId) -> Result<bool> {
         received_at: now,
         shard: Some(execution.shard()),
     };
-    Stage::within("store", Side::Inside).run(inbox::store(pool, new)).await?;
+    Stage::within("store", Side::Inside).run(inbox::store(pool, &new)).await?;
     shared.app.runtime.inbox();
     tracing::info!(execution.id = %execution, "unsubscribed by link");
     Ok(true)

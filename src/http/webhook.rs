@@ -20,7 +20,7 @@ use super::{Shared, auth};
 use crate::domain::id::InboxId;
 use crate::provider::unipile::webhook::parse;
 use crate::store::inbox::{self, NewInbox, Stored};
-use crate::store::{campaign, endpoint};
+use crate::store::{self, campaign, endpoint};
 use crate::telemetry::WEBHOOKS;
 use crate::telemetry::trace::{Side, Stage};
 
@@ -108,16 +108,20 @@ async fn take_in(shared: &Shared, endpoint: &str, request: Request) -> Result<St
         shard: None,
     };
     let storing = Stage::within("store", Side::Inside);
-    let stored = storing.run(inbox::store(pool, new)).await.map_err(|error| {
+    // Handed over within the stage, which what follows from it belongs to.
+    let stored = storing.run(async {
+        let stored = inbox::store(pool, &new).await?;
+        if stored == Stored::New {
+            fact.stored(new);
+        }
+        Ok::<_, store::Error>(stored)
+    });
+    stored.await.map_err(|error| {
         // Whatever the reason: what is not stored must be delivered again.
         tracing::error!(error = &error as &dyn std::error::Error, "cannot store a webhook");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", "not stored; deliver it again")
             .retry_after(5)
-    })?;
-    if stored == Stored::New {
-        fact.stored();
-    }
-    Ok(stored)
+    })
 }
 
 fn kept(headers: &HeaderMap) -> Value {

@@ -20,7 +20,7 @@ use crate::store::{self, execution, suppression};
 
 mod pump;
 
-pub(super) use pump::run;
+pub(super) use pump::{HANDED_MAX, run};
 
 /// What was found out about a row.
 pub(super) enum Verdict {

@@ -227,6 +227,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     // What a process before this one could not do, this one has not tried yet.
     send::let_go_accounts(&options.pool, None).await?;
     let (loader, requests) = mpsc::unbounded_channel();
+    let (handed, handed_over) = mpsc::channel(inbox::HANDED_MAX);
     let shared = Arc::new(Shared {
         backlogs: dashmap::DashMap::new(),
         loads: Gatherer::new(Loads(options.pool.clone())),
@@ -260,6 +261,8 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         keys: mend::RefusedKeys::default(),
         bells: catch_up::Bells::default(),
         inbox: tokio::sync::Notify::new(),
+        handed,
+        handed_over: tokio::sync::Mutex::new(handed_over),
         unread: unread::Unread::new(),
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),

@@ -28,6 +28,7 @@ use crate::domain::id::{AccountId, ExecutionId, SendId, WorkspaceId};
 use crate::domain::trigger::Trigger;
 use crate::provider::Provider;
 use crate::store::Pool;
+use crate::store::inbox::Inbox;
 use crate::store::lease::LeaseView;
 use crate::store::writer::Writer;
 
@@ -96,7 +97,11 @@ pub(super) struct Shared {
     pub(super) keys: RefusedKeys,
     /// Rung when an account's lists are to be read at once.
     pub(super) bells: Bells,
+    /// There are facts in the table that were not looked at.
     pub(super) inbox: Notify,
+    /// Facts that were just stored, for the inbox, which reads those from the table for which there is no room here.
+    pub(super) handed: mpsc::Sender<Inbox>,
+    pub(super) handed_over: Mutex<mpsc::Receiver<Inbox>>,
     /// Facts that have not reached those they are about.
     pub(super) unread: Unread,
     pub(super) arrivals: Notify,
@@ -193,6 +198,7 @@ impl Shared {
     pub(super) fn scripted(clock: Clock, resident_max: u64) -> (Arc<Self>, Asked) {
         let pool = crate::store::imagined();
         let (loader, requests) = mpsc::unbounded_channel();
+        let (handed, handed_over) = mpsc::channel(1);
         let (writer, changes) = Writer::scripted();
         let lease = LeaseView::nobody();
         let shared = Self {
@@ -228,6 +234,8 @@ impl Shared {
             keys: RefusedKeys::default(),
             bells: Bells::default(),
             inbox: Notify::new(),
+            handed,
+            handed_over: Mutex::new(handed_over),
             unread: Unread::new(),
             arrivals: Notify::new(),
             roster_changed: Notify::new(),

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::shared::Shared;
 use crate::domain::id::{ExecutionId, InboxId, WorkspaceId};
+use crate::store::inbox::NewInbox;
 
 /// No claim waits longer for one fact, in real time: its row may have been dealt with by somebody else.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -173,10 +174,12 @@ impl NewFact {
         self
     }
 
-    /// It is durable, and may be acknowledged: has it dealt with.
-    pub fn stored(mut self) {
+    /// It is durable, and may be acknowledged: has it dealt with, without a detour over the table if there is room.
+    pub fn stored(mut self, new: NewInbox) {
         self.stored = true;
-        self.shared.inbox.notify_one();
+        if self.shared.handed.try_send(new.into()).is_err() {
+            self.shared.inbox.notify_one();
+        }
     }
 }
 

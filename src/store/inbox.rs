@@ -106,6 +106,14 @@ impl std::fmt::Debug for Inbox {
     }
 }
 
+impl From<NewInbox> for Inbox {
+    /// The row that storing it here has made.
+    fn from(new: NewInbox) -> Self {
+        let NewInbox { workspace, id, source, dedupe_key, headers, body, received_at, shard } = new;
+        Self { workspace, id, source, dedupe_key, headers, body, received_at, shard, trace: trace::current() }
+    }
+}
+
 /// What became of storing a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
@@ -119,7 +127,7 @@ pub enum Stored {
 ///
 /// # Errors
 /// When Postgres cannot be asked: do not acknowledge it.
-pub async fn store(pool: &Pool, new: NewInbox) -> Result<Stored, Error> {
+pub async fn store(pool: &Pool, new: &NewInbox) -> Result<Stored, Error> {
     let id: Option<Uuid> = sqlx::query_scalar(STORE)
         .bind(new.workspace.0)
         .bind(new.id.0)
@@ -127,7 +135,7 @@ pub async fn store(pool: &Pool, new: NewInbox) -> Result<Stored, Error> {
         .bind(clean(&new.source).into_owned())
         .bind(clean(&new.dedupe_key).into_owned())
         .bind(new.headers.as_ref().map(json_text))
-        .bind(new.body)
+        .bind(&new.body)
         .bind(new.received_at.to_utc())
         .bind(trace::current().map(|trace| trace.to_string()))
         .fetch_optional(pool)

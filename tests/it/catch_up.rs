@@ -129,7 +129,7 @@ impl World {
             received_at: self.rig.clock.now(),
             shard: None,
         };
-        let stored = inbox::store(&self.rig.pool, new).await.unwrap();
+        let stored = inbox::store(&self.rig.pool, &new).await.unwrap();
         self.rig.handle().inbox();
         stored
     }

@@ -34,7 +34,7 @@ async fn store(rig: &Rig, body: &Value) {
     store_as(rig, InboxId(Uuid::now_v7()), body).await;
 }
 
-async fn store_as(rig: &Rig, id: InboxId, body: &Value) {
+async fn store_as(rig: &Rig, id: InboxId, body: &Value) -> NewInbox {
     let new = NewInbox {
         workspace: WORKSPACE,
         id,
@@ -46,7 +46,8 @@ async fn store_as(rig: &Rig, id: InboxId, body: &Value) {
         received_at: rig.clock.now(),
         shard: None,
     };
-    inbox::store(&rig.pool, new).await.unwrap();
+    inbox::store(&rig.pool, &new).await.unwrap();
+    new
 }
 
 #[tokio::test]
@@ -123,9 +124,9 @@ async fn nobody_is_written_to_while_a_fact_is_taken_in_that_may_be_their_answer(
     for id in &people {
         rig.until(*id, "its message is decided", |e| e.status == Status::Executing).await;
     }
-    store_as(&rig, answer, &facts(1)[1]).await;
+    let answer = store_as(&rig, answer, &facts(1)[1]).await;
     assert_eq!(rig.fake.calls().len(), 2);
-    fact.stored();
+    fact.stored(answer);
     rig.until_all_final().await;
     let ends: Vec<Status> = [rig.execution(people[0]).await, rig.execution(people[1]).await].map(|e| e.status).into();
     assert_eq!(ends, [Status::Completed; 2]);

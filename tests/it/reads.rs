@@ -151,9 +151,9 @@ async fn a_fact_is_stored_once_and_kept_until_it_is_marked() {
         received_at: NOW + Duration::from_secs(seconds),
         shard: None,
     };
-    assert_eq!(inbox::store(&world.pool, fact("late", 2)).await.unwrap(), Stored::New);
-    assert_eq!(inbox::store(&world.pool, fact("early", 1)).await.unwrap(), Stored::New);
-    assert_eq!(inbox::store(&world.pool, fact("late", 3)).await.unwrap(), Stored::Duplicate);
+    assert_eq!(inbox::store(&world.pool, &fact("late", 2)).await.unwrap(), Stored::New);
+    assert_eq!(inbox::store(&world.pool, &fact("early", 1)).await.unwrap(), Stored::New);
+    assert_eq!(inbox::store(&world.pool, &fact("late", 3)).await.unwrap(), Stored::Duplicate);
     let open = inbox::open(&world.pool, 10, &[]).await.unwrap();
     assert_eq!(open.iter().map(|i| i.dedupe_key.as_str()).collect::<Vec<_>>(), ["early", "late"]);
     assert_eq!((open[0].body.as_slice(), &open[0].headers), (b"{\0}".as_slice(), &Some(json!({"a": "b"}))));

@@ -99,7 +99,7 @@ pub(crate) async fn create(
     };
     let noted = shared.app.runtime.new_fact(workspace, id).about(execution);
     let storing = Stage::within("store", Side::Inside);
-    let stored = storing.run(inbox::store(pool, new)).await?;
+    let stored = storing.run(inbox::store(pool, &new)).await?;
     drop(storing);
     if stored == Stored::Duplicate {
         return Ok(Json(TriggerAnswer { duplicate: true, ..TriggerAnswer::default() }).into_response());
@@ -113,7 +113,7 @@ pub(crate) async fn create(
     let outcome = match tokio::time::timeout(APPLY_WAIT, delivery).await {
         Ok(Ok(outcome)) => outcome,
         Err(_) | Ok(Err(DeliverError::Busy | DeliverError::Stopping)) => {
-            noted.stored();
+            noted.stored(new);
             let answer = TriggerAnswer { reason: Some("queued"), ..TriggerAnswer::default() };
             return Ok((StatusCode::ACCEPTED, Json(answer)).into_response());
         }

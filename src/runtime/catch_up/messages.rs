@@ -130,7 +130,7 @@ async fn tell_status(shared: &Arc<Shared>, account: &Account, word: &str) -> Res
     let body = status.to_string().into_bytes();
     let parsed = webhook::parse(&body, shared.clock.now());
     let new = row(shared, account, key(account, &parsed.dedupe_key), body);
-    inbox::store(&shared.pool, new).await?;
+    inbox::store(&shared.pool, &new).await?;
     shared.inbox.notify_one();
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Keeps the inbox moving: reads what is open, has many facts dealt with at once, and marks what was decided.
+//! Keeps the inbox moving: takes what the doors hand over, reads what else is open, has many facts dealt with at once, and marks
+//! what was decided.
 //!
 //! Nothing here waits for a neighbour. A fact whose execution is busy (it waits for a provider call, or its row is being
 //! read) holds up neither the facts behind it nor the marks of those before it, and what comes in meanwhile is read at
@@ -31,6 +32,10 @@ const BATCH: i64 = 500;
 const PARALLEL: usize = 64;
 /// How long a fact that fits nobody is looked at again, in real time.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Facts on their way from the door that took them in.
+pub(in crate::runtime) const HANDED_MAX: usize = 1024;
+/// Rows that were dealt with last, and may come once more: handed over and read at the same time.
+const DONE_MAX: usize = 8192;
 /// Rows that may wait. At that many the oldest about strangers give way, and nothing more is read: a flood must not fill the
 /// memory.
 const WAITING_MAX: usize = 10_000;
@@ -69,8 +74,32 @@ struct Pump {
     marks: Vec<Mark>,
     /// Those that are being written.
     writing: Vec<InboxId>,
-    /// All of the above: a row that is read again is not taken twice.
+    /// All of the above: a row that comes again is not taken twice.
     in_hand: HashSet<InboxId>,
+    done: Done,
+}
+
+/// Rows that were dealt with last, in their order.
+#[derive(Default)]
+struct Done {
+    order: VecDeque<InboxId>,
+    ids: HashSet<InboxId>,
+}
+
+impl Done {
+    fn add(&mut self, id: InboxId) {
+        self.order.push_back(id);
+        self.ids.insert(id);
+    }
+
+    /// Forgets those that were dealt with longest ago.
+    fn trim(&mut self) {
+        while self.order.len() > DONE_MAX
+            && let Some(id) = self.order.pop_front()
+        {
+            self.ids.remove(&id);
+        }
+    }
 }
 
 /// Works the inbox off until the runtime ends.
@@ -80,6 +109,7 @@ pub(in crate::runtime) async fn run(shared: Arc<Shared>) {
     let mut marking: OptionFuture<BoxFuture<'static, Result<(), store::Error>>> = None.into();
     let (mut is_reading, mut is_marking, mut look) = (false, false, true);
     let mut look_at = Instant::now();
+    let mut handed_over = shared.handed_over.lock().await;
     while !shared.is_draining() {
         let now = Instant::now();
         pump.ripen(now);
@@ -118,10 +148,22 @@ pub(in crate::runtime) async fn run(shared: Arc<Shared>) {
             }
             Some(marked) = &mut marking, if is_marking => {
                 is_marking = false;
-                pump.written();
+                pump.written(marked.is_ok());
+                // Not while a read may still bring them.
+                if !is_reading {
+                    pump.done.trim();
+                }
                 if let Err(error) = marked {
                     tracing::warn!(%error, "cannot mark what was decided about facts; they are dealt with again");
                     look_at = Instant::now() + POLL;
+                }
+            }
+            // Its row is durable. Without room it stays in the table until there is some.
+            Some(row) = handed_over.recv() => {
+                if pump.has_room() {
+                    pump.take(&shared, vec![row]);
+                } else {
+                    look = true;
                 }
             }
             () = shared.inbox.notified() => look = true,
@@ -154,7 +196,7 @@ impl Pump {
     fn take(&mut self, shared: &Shared, read: Vec<Inbox>) {
         let since = Instant::now();
         for row in read {
-            if self.in_hand.insert(row.id) {
+            if !self.done.ids.contains(&row.id) && self.in_hand.insert(row.id) {
                 shared.unread.note(row.workspace, row.id);
                 self.ready.push_back(Fact { row, since, tries: 0, is_stranger: false });
             }
@@ -218,9 +260,12 @@ impl Pump {
     }
 
     /// Durable, or lost: then they are read again.
-    fn written(&mut self) {
+    fn written(&mut self, durable: bool) {
         for id in self.writing.drain(..) {
             self.in_hand.remove(&id);
+            if durable {
+                self.done.add(id);
+            }
         }
     }
 }
