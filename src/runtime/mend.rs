@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -39,11 +38,7 @@ const KEY_MAX: Duration = Duration::from_secs(300);
 
 /// The providers that refuse our key, and when each is asked again.
 #[derive(Debug, Default)]
-pub(super) struct RefusedKeys {
-    by_provider: DashMap<String, Wait>,
-    /// How many those are: asked before each send, and nearly always 0.
-    count: AtomicUsize,
-}
+pub(super) struct RefusedKeys(DashMap<String, Wait>);
 
 /// A time, and the wait that led to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,22 +50,19 @@ struct Wait {
 impl RefusedKeys {
     /// Whether nothing may go through this provider.
     pub(super) fn is_refused(&self, provider: &str) -> bool {
-        self.count.load(Relaxed) > 0 && self.by_provider.contains_key(provider)
+        self.0.contains_key(provider)
     }
 
     fn hold(&self, provider: &str, wait: Wait) -> bool {
-        let new = self.by_provider.insert(provider.to_owned(), wait).is_none();
-        self.count.store(self.by_provider.len(), Relaxed);
-        new
+        self.0.insert(provider.to_owned(), wait).is_none()
     }
 
     fn let_go(&self, provider: &str) {
-        self.by_provider.remove(provider);
-        self.count.store(self.by_provider.len(), Relaxed);
+        self.0.remove(provider);
     }
 
     fn due(&self, now: Timestamp) -> Vec<(String, Wait)> {
-        let due = self.by_provider.iter().filter(|held| held.at <= now);
+        let due = self.0.iter().filter(|held| held.at <= now);
         due.map(|held| (held.key().clone(), *held.value())).collect()
     }
 }
@@ -122,7 +114,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
 async fn look(shared: &Arc<Shared>, looks: &mut HashMap<AccountId, Look>) {
     let now = shared.clock.now();
     let mut due = Vec::new();
-    for account in shared.roster.accounts().iter() {
+    let accounts = shared.roster.accounts();
+    looks.retain(|id, _| accounts.get(*id).is_some());
+    for account in accounts.iter() {
         let halted = account.status == AccountStatus::Halted;
         if !halted && !looks.contains_key(&account.id) {
             continue;

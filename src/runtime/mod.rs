@@ -516,7 +516,8 @@ impl Handle {
 
     /// Whether triggers from outside are taken now; when not, answer 503.
     pub fn has_room(&self) -> bool {
-        !self.shared.is_draining() && self.shared.admission.available_permits() > 0
+        let shared = &self.shared;
+        !shared.is_draining() && shared.admission.available_permits() > 0 && shared.unread.has_room()
     }
 
     /// Whether mails carry a link by which people unsubscribe.

@@ -20,6 +20,9 @@ use crate::store::inbox::NewInbox;
 /// No claim waits longer for one fact, in real time: its row may have been dealt with by somebody else.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Facts that are remembered, about 200 B each. As many unread ones are a flood: no more are taken in.
+const FACTS_MAX: usize = 100_000;
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Unread {
@@ -76,6 +79,11 @@ impl Unread {
         let (number, noted) = (inner.last, Instant::now());
         inner.facts.insert(id, Fact { workspace, number, noted, about: Vec::new() });
         inner.sought.entry(workspace).or_default().insert(number, noted);
+    }
+
+    /// Whether more facts may be taken in.
+    pub(super) fn has_room(&self) -> bool {
+        self.inner().facts.len() < FACTS_MAX
     }
 
     /// It is about these, and will be told to them.
@@ -268,6 +276,15 @@ mod tests {
         unread.judged(fact(1));
         unread.judged(fact(1));
         assert!(goes_on(&unread, HERE, 2).await);
+    }
+
+    #[test]
+    fn a_flood_is_not_taken_in_until_some_of_it_was_read() {
+        let unread = opened();
+        (0..FACTS_MAX as u128).for_each(|n| unread.note(HERE, fact(n)));
+        assert!(!unread.has_room());
+        unread.judged(fact(7));
+        assert!(unread.has_room());
     }
 
     #[tokio::test]

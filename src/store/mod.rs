@@ -23,7 +23,6 @@ pub mod database;
 pub mod doctor;
 pub mod endpoint;
 pub mod execution;
-pub mod health;
 pub mod identity;
 pub mod inbox;
 pub mod lease;
