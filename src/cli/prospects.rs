@@ -24,8 +24,8 @@ use chunks::{Chunk, Chunks, Limits, Unreadable};
 
 /// How many rows of a kind are shown; `--json` has them all.
 const SHOWN_MAX: usize = 20;
-/// Uploads under way: one that the server takes in, and one that it reads meanwhile.
-const AT_ONCE: usize = 2;
+/// Uploads under way: two that the server takes in, and one that it reads meanwhile.
+const AT_ONCE: usize = 3;
 
 /// Take people into a campaign and list them.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -266,7 +266,7 @@ async fn import(client: &Arc<Client>, campaign: Uuid, file: &Path, json: bool) -
 /// Sends everything. On failure: why, and the first line of the file that was not taken.
 ///
 /// The first upload goes alone: what is wrong with all of them is told once. Then the next is on its way and being read
-/// while the server takes one in, which it does in the order in which they arrived.
+/// while the server takes two in, which enter in the order in which they arrived.
 async fn upload(
     client: &Arc<Client>,
     campaign: Uuid,

@@ -19,7 +19,7 @@ use crate::domain::execution::Status;
 use crate::domain::id::{CampaignId, ExecutionId, InboxId, SHARDS, WorkspaceId};
 use crate::domain::trigger::Trigger;
 use crate::provider::Provider;
-use crate::store::lease::{AcquireError, Lease};
+use crate::store::lease::{AcquireError, Lease, LeaseView};
 use crate::store::writer::{self, Writer};
 use crate::store::{self, Pool, migrate, send};
 use crate::telemetry::trace::{Known, Side, Stage};
@@ -518,6 +518,11 @@ impl Handle {
     pub fn has_room(&self) -> bool {
         let shared = &self.shared;
         !shared.is_draining() && shared.admission.available_permits() > 0 && shared.unread.has_room()
+    }
+
+    /// What passes the fence while this process owns the shards.
+    pub fn lease(&self) -> &LeaseView {
+        &self.shared.lease
     }
 
     /// Whether mails carry a link by which people unsubscribe.

@@ -35,6 +35,7 @@ pub mod sample;
 pub mod send;
 pub mod suppression;
 pub mod timeline;
+pub mod upload;
 pub mod writer;
 
 /// The connection pool. Cheap to clone.

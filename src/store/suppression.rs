@@ -3,7 +3,7 @@
 //! Owns table `suppressions`. Entries are made by people (API, CLI) and by facts: whoever unsubscribes or whose mail bounces
 //! for good is put on the list *before* the fact is handed to an execution, in a commit of its own. So nobody is forgotten
 //! when the process dies in between (the fact is applied again), nor when there is no execution left to move. The list is
-//! read when people are taken in ([`super::prospect::import`]) and by each claim, through `campaignd_suppressed` in 0011.
+//! read when people are taken in ([`super::upload::import`]) and by each claim, through `campaignd_suppressed` in 0010.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -117,7 +117,7 @@ pub async fn add(pool: &Pool, workspace: WorkspaceId, entries: &[New], now: Time
     if entries.is_empty() {
         return Ok(0);
     }
-    let ids = super::prospect::ordered_ids(entries.len(), now);
+    let ids = super::upload::ordered_ids(entries.len(), now);
     let made: i64 = sqlx::query_scalar(ADD)
         .bind(workspace.0)
         .bind(ids)

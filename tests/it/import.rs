@@ -1,9 +1,17 @@
 //! Uploads of prospects.
 
 use axum::body::Body;
+use campaignd::clock::Clock;
+use campaignd::domain::id::CampaignId;
+use campaignd::service::DEFAULT_WORKSPACE;
+use campaignd::store;
+use campaignd::store::lease::{Lease, LeaseView, TTL};
+use campaignd::store::upload::{self, Keys, New, Taken};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::client::Api;
+use crate::harness::Db;
 
 #[tokio::test]
 async fn bad_rows_are_reported_by_line_and_the_good_ones_taken() {
@@ -136,4 +144,31 @@ async fn two_uploads_of_the_same_people_at_once_take_each_person_once() {
     let accepted: u64 = [a, b, c].iter().map(|r| r.body["accepted"].as_u64().unwrap()).sum();
     assert_eq!(accepted, 500);
     assert_eq!(api.count("SELECT count(*) FROM campaign_prospects").await, 500);
+}
+
+#[tokio::test]
+async fn uploads_of_two_processes_take_each_person_once() {
+    let db = Db::new().await;
+    let pool = store::connect(&db.url, 4).await.unwrap();
+    let campaign: Uuid =
+        sqlx::query_scalar("INSERT INTO campaigns (name) VALUES ('c') RETURNING id").fetch_one(&db.pool).await.unwrap();
+    let lease = Lease::acquire(&pool, "test", TTL).await.unwrap();
+    let people: Vec<New> = (0..2_000)
+        .map(|n| {
+            let email = Some(format!("ada{n}@example.com"));
+            New { keys: Keys { email: email.clone(), ..Keys::default() }, email, ..New::default() }
+        })
+        .collect();
+    let place = (DEFAULT_WORKSPACE, CampaignId(campaign));
+    let now = Clock::System.now();
+    // Who serves shares the campaign with itself, and with nobody else.
+    let (ours, other) = (lease.view(), LeaseView::nobody());
+    let (a, b) = tokio::join!(
+        upload::import(&pool, &ours, place, Some(1), &people, now),
+        upload::import(&pool, &other, place, Some(1), &people, now),
+    );
+    let taken = [a.unwrap(), b.unwrap()].concat();
+    assert_eq!(taken.iter().filter(|t| matches!(t, Taken::New(_))).count(), 2_000);
+    assert_eq!(taken.iter().filter(|t| matches!(t, Taken::Known { key: "email", .. })).count(), 2_000);
+    lease.release().await.unwrap();
 }

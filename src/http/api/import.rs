@@ -21,7 +21,7 @@ use crate::domain::account::Channel;
 use crate::domain::flow;
 use crate::domain::id::CampaignId;
 use crate::store::campaign::Campaign;
-use crate::store::prospect::{self, New, Taken};
+use crate::store::upload::{self, New, Taken};
 
 /// What became of an upload. Every row is in `accepted`, `duplicates`, `suppressed` or `rejected`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -97,7 +97,7 @@ pub(crate) async fn import(
     let body = body(request, &()).await?;
     // Reading 25 MiB takes long enough to hold up other requests of this thread.
     let reading = tokio::task::spawn_blocking(move || reader(&body));
-    let (upload, _turn) = tokio::join!(reading, shared.uploads.queue(id));
+    let (upload, turn) = tokio::join!(reading, shared.uploads.queue(id));
     let upload = upload.map_err(|_| Problem::internal())?;
     let Upload { rows, rejected, mut duplicates } = upload.map_err(|e| refused(&e))?;
 
@@ -105,7 +105,9 @@ pub(crate) async fn import(
     let taken = if people.is_empty() {
         Vec::new()
     } else {
-        prospect::import(pool, workspace, id, campaign.flow_version, &people, shared.app.clock.now()).await?
+        let _inside = turn.enter(people.iter().flat_map(|person| person.keys.iter()).collect()).await;
+        let (lease, now) = (shared.app.runtime.lease(), shared.app.clock.now());
+        upload::import(pool, lease, (workspace, id), campaign.flow_version, &people, now).await?
     };
     let mut ids = Vec::new();
     let mut joined = Vec::new();

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::columns::{Column, data_key};
 use super::{ROWS_MAX, RejectedRow, Unreadable, Upload, field, set_duplicates_apart};
-use crate::store::prospect::New;
+use crate::store::upload::New;
 
 /// Where a column's values go.
 enum Target {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::RejectedRow;
 use super::columns::Column;
 use crate::domain::address;
-use crate::store::prospect::New;
+use crate::store::upload::New;
 
 /// Longest names, in characters.
 const NAME_MAX: usize = 200;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::columns::Column;
 use super::{ROWS_MAX, RejectedRow, Unreadable, Upload, field, set_duplicates_apart};
-use crate::store::prospect::New;
+use crate::store::upload::New;
 
 /// Reads a JSON upload.
 ///

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::store::prospect::New;
+use crate::store::upload::New;
 
 pub(crate) mod columns;
 pub(crate) mod csv;
