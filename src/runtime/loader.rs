@@ -75,7 +75,7 @@ async fn read(shared: Arc<Shared>, batch: Vec<ExecutionId>) {
 /// Brings every open execution of the active campaigns back: as many live as there may be, the others parked. Bulk reads
 /// over one snapshot, by a few readers at once, never faster than the shards take them. Writes nothing.
 ///
-/// What is overdue is read first, oldest first, beside the scan: at any number of rows the first due work starts at once.
+/// What is overdue is read first, oldest first, and alone: the scan beside it takes the cores that the first due work waits for.
 /// `progress` is called now and then with the number of rows read so far and of those there may be.
 pub(super) async fn rehydrate(shared: &Arc<Shared>, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<u64, store::Error> {
     let scan = rows::Scan::open(&shared.pool).await?;
@@ -94,7 +94,8 @@ pub(super) async fn rehydrate(shared: &Arc<Shared>, progress: &(dyn Fn(u64, u64)
             progress(read.fetch_add(rows, Relaxed) + rows, scan.estimate());
         }
     };
-    let (overdue, a, b) = tokio::join!(overdue_first(shared), reader(), reader());
+    let overdue = overdue_first(shared).await;
+    let (a, b) = tokio::join!(reader(), reader());
     scan.close().await;
     overdue?;
     a?;
