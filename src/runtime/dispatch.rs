@@ -82,7 +82,7 @@ impl Drop for Running {
         let report = self.report.take().unwrap_or_else(|| {
             tracing::error!(send.id = %self.job.hint.1, "a send's task crashed; its row will be looked at again");
             // It may have been claimed.
-            let job = Job { holds_gate: true, ..self.job.clone() };
+            let job = Job { settles: true, ..self.job.clone() };
             Report::Later(job, self.shared.clock.now() + CRASH_WAIT)
         });
         // A channel that has crashed is started again from the table.
@@ -111,7 +111,7 @@ async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
             shared.settles(row.send.id, account.channel);
             finish(shared, account, &row, SendOutcome::Unknown { error }, Receipt::default()).await;
             // What the dead process asked for may still be on its way through the provider.
-            Report::Later(job, settle::first_read(shared, row.send.action, shared.clock.now()))
+            Report::Later(Job { settles: true, ..job }, settle::first_read(shared, row.send.action, shared.clock.now()))
         }
         SendStatus::Unknown if row.send.parked => {
             if overtaken {
@@ -222,8 +222,8 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     let claimed = match shared.claims.ask(claim).await {
         Ok(Some(claimed)) => claimed,
         // The claim may have been committed: the row tells.
-        Ok(None) => return unanswered(shared, Job { holds_gate: true, ..job }, Unanswered::NotNow).await,
-        Err(why) => return unanswered(shared, Job { holds_gate: true, ..job }, why).await,
+        Ok(None) => return unanswered(shared, Job { settles: true, ..job }, Unanswered::NotNow).await,
+        Err(why) => return unanswered(shared, Job { settles: true, ..job }, why).await,
     };
     if matches!(claimed, ClaimResult::Claimed { .. }) {
         drop(claiming)
@@ -327,7 +327,9 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
             Some((kind, until)) => Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
             None => Report::Rest(job, now + quota_rest),
         },
-        SendOutcome::Unknown { .. } => Report::Later(job, settle::first_read(shared, row.send.action, now)),
+        SendOutcome::Unknown { .. } => {
+            Report::Later(Job { settles: true, ..job }, settle::first_read(shared, row.send.action, now))
+        }
         SendOutcome::Sent | SendOutcome::Failed { .. } | SendOutcome::NotSent | SendOutcome::Unresolved { .. } => {
             Report::Done(send, rest)
         }

@@ -98,8 +98,8 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
     finish(shared, account, &row, outcome, Receipt::default()).await;
     shared.settled(row.send.id);
     if again {
-        job.absent = 0;
-        return Report::Later(job, shared.clock.now());
+        // A send like any other: behind the others, and only when the account has rested.
+        return Report::Later(Job { settles: false, absent: 0, ..job }, shared.clock.now());
     }
     Report::Gone(row.send.id)
 }

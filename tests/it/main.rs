@@ -48,6 +48,7 @@ mod sandbox_talk;
 mod sandbox_webhooks;
 mod scan;
 mod sends;
+mod settle;
 mod shutdown;
 mod storm;
 mod suppress;
