@@ -504,6 +504,18 @@ impl Handle {
         self.shared.arrivals.notify_one();
     }
 
+    /// The account that contacts a person whom none has contacted on this channel yet: in its line they wait. `None`: there
+    /// is none, or this process does not know the campaign.
+    pub fn account_drawn(
+        &self,
+        campaign: CampaignId,
+        execution: ExecutionId,
+        channel: crate::domain::account::Channel,
+    ) -> Option<crate::domain::id::AccountId> {
+        let campaign = self.shared.roster.campaign(campaign)?;
+        self.shared.roster.draw(execution, &campaign, channel)
+    }
+
     /// A fact is about to be stored in `inbox`: from now on nobody it may be about is written to before it was dealt with.
     pub fn new_fact(&self, workspace: WorkspaceId, id: InboxId) -> NewFact {
         NewFact::new(Arc::clone(&self.shared), workspace, id)

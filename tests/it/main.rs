@@ -56,4 +56,5 @@ mod tidy;
 mod trace;
 mod unsubscribe;
 mod webhook;
+mod waiting;
 mod writer;

@@ -15,13 +15,13 @@ use tower::ServiceExt;
 use crate::fake::{Act, Read, Rig, WORKSPACE};
 
 /// The API over a rig's engine.
-struct Desk {
+pub(crate) struct Desk {
     router: Router,
     key: String,
 }
 
 impl Desk {
-    async fn over(rig: &Rig) -> Self {
+    pub(crate) async fn over(rig: &Rig) -> Self {
         let metrics = campaignd::telemetry::install().unwrap();
         let clock = rig.clock.clone();
         let key = api_key::create(&rig.pool, WORKSPACE, "Olga at the desk", clock.now()).await.unwrap().reveal();
@@ -29,7 +29,7 @@ impl Desk {
         Self { router: http::router(app), key }
     }
 
-    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let request = Request::builder()
             .method(method)
             .uri(path)

@@ -13,6 +13,7 @@ use crate::domain::flow::{self, Step};
 use crate::domain::id::{AccountId, CampaignId, WorkspaceId};
 use crate::domain::send::Action;
 use crate::domain::time::Timestamp;
+use crate::runtime::Handle;
 use crate::store::account::Listed;
 use crate::store::prospect::{self, Execution, OpenSend};
 use crate::store::{Pool, account, campaign, identity};
@@ -56,7 +57,7 @@ pub(crate) async fn waiting_on(
     workspace: WorkspaceId,
     campaign: Uuid,
     execution: Option<&Execution>,
-    now: Timestamp,
+    (runtime, now): (&Handle, Timestamp),
 ) -> Result<WaitingOn> {
     let Some(execution) = execution else {
         return Ok(WaitingOn::new("engine", "has no execution yet; call initialize_execution_state for it"));
@@ -85,7 +86,8 @@ pub(crate) async fn waiting_on(
     {
         if !account::channels(pool, workspace, id).await?.contains(&channel) {
             why.missing = Some(channel);
-        } else if let Some(chosen) = chosen_account(execution, channel)
+        } else if let Some(chosen) =
+            chosen_account(execution, channel).or_else(|| runtime.account_drawn(id, execution.execution_id(), channel))
             && let Some(row) = account::list(pool, workspace, Some(chosen)).await?.pop()
             && let Some(kind) = step.and_then(|step| Kind::of(step.action, step.message.is_some(), why.first))
         {
