@@ -16,6 +16,7 @@ pub mod review;
 mod settle;
 mod thread;
 
+mod walk;
 pub use account::{halt_account, hold_accounts, let_go_accounts, reopen_stale_gates, resume_account};
 pub use claim::{Claim, ClaimOutcome, ClaimResult, Spent, claim};
 pub use echo::{in_hand, of_send, said};
