@@ -295,6 +295,14 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     ]);
     // Accounts, and with them the sends that are open, come before the prospects: what was in flight is settled first.
     housekeeping::refresh(&shared, false).await?;
+    let unlimited = shared.roster.accounts().iter().filter(|a| a.budget.is_none()).count();
+    if unlimited > 0 {
+        tracing::warn!(
+            accounts = unlimited,
+            "accounts without a budget: nothing but their least gap keeps them from being \
+            blocked. Unless they are meant to be unlimited, give each a kind: PATCH /v1/accounts/ID {{\"limits\": {{\"kind\": ..}}}}"
+        );
+    }
     tasks.extend([
         tokio::spawn(rehydrate(Arc::clone(&shared), options.progress)).abort_handle(),
         keep("listen", &shared, housekeeping::listen),
@@ -494,16 +502,6 @@ impl Handle {
         }
     }
 
-    /// Accounts were added or changed: read them again.
-    pub fn accounts_changed(&self) {
-        self.shared.roster_changed.notify_one();
-    }
-
-    /// Rows are waiting in `execution_arrivals`: look now.
-    pub fn arrivals(&self) {
-        self.shared.arrivals.notify_one();
-    }
-
     /// The account that contacts a person whom none has contacted on this channel yet: in its line they wait. `None`: there
     /// is none, or this process does not know the campaign.
     pub fn account_drawn(
@@ -514,6 +512,16 @@ impl Handle {
     ) -> Option<crate::domain::id::AccountId> {
         let campaign = self.shared.roster.campaign(campaign)?;
         self.shared.roster.draw(execution, &campaign, channel)
+    }
+
+    /// Accounts were added or changed: read them again.
+    pub fn accounts_changed(&self) {
+        self.shared.roster_changed.notify_one();
+    }
+
+    /// Rows are waiting in `execution_arrivals`: look now.
+    pub fn arrivals(&self) {
+        self.shared.arrivals.notify_one();
     }
 
     /// A fact is about to be stored in `inbox`: from now on nobody it may be about is written to before it was dealt with.
