@@ -74,7 +74,11 @@ pub(crate) async fn waiting_on(
         _ => None,
     };
     let channel = step.as_ref().and_then(|step| step.action.channel());
-    let mut why = Reasons { texted: step.as_ref().is_some_and(|step| step.message.is_some()), ..Reasons::default() };
+    let mut why = Reasons {
+        texted: step.as_ref().is_some_and(|step| step.message.is_some()),
+        goes_without_note: step.as_ref().is_some_and(Step::goes_without_note),
+        ..Reasons::default()
+    };
     let account = open.as_ref().map(|open| AccountId(open.account_id));
     if let (Some(Channel::Whatsapp), Some(account)) =
         (channel, account.or_else(|| chosen_account(execution, Channel::Whatsapp)))
@@ -92,7 +96,7 @@ pub(crate) async fn waiting_on(
             && let Some(kind) = step.and_then(|step| Kind::of(step.action, step.message.is_some(), why.first))
         {
             let stopped = row.status_reason.as_ref().map(|why| (format!("it is stopped ({why})"), None));
-            let why_not = stopped.or_else(|| Waits::of_account(&row).why(kind, now));
+            let why_not = stopped.or_else(|| Waits::of_account(&row).why(kind, why.goes_without_note, now));
             why.budget = why_not.map(|(text, until)| (row, text, until));
         }
     }
@@ -106,6 +110,8 @@ struct Reasons {
     missing: Option<Channel>,
     /// The next step has a text.
     texted: bool,
+    /// It is an invitation that goes without its note when no more notes may be sent.
+    goes_without_note: bool,
     /// Nothing has gone to this person on the step's channel yet.
     first: bool,
     /// The account that contacts this person, and why it does not send, or has no room for the next step in its budget.
@@ -239,7 +245,7 @@ fn explain_send(open: &OpenSend, campaign: &str, why: &Reasons, at: Timestamp) -
             },
             None => match Action::parse(action)
                 .and_then(|action| Kind::of(action, why.texted, why.first))
-                .and_then(|kind| Waits::of_send(open).why(kind, at))
+                .and_then(|kind| Waits::of_send(open).why(kind, why.goes_without_note, at))
             {
                 Some((text, until)) => WaitingOn {
                     until,
