@@ -46,9 +46,10 @@ pub enum Command {
         /// Least time between two sends, for example 90s
         #[arg(long, value_name = "DURATION", value_parser = gap)]
         min_gap: Option<Duration>,
-        /// What it is at its provider: its limits are the defaults of that kind. Without it nothing but --min-gap holds
+        /// What it is at its provider: its limits are the defaults of that kind. Without it those of the most careful kind of
+        /// its channel; unlimited: nothing but --min-gap holds
         #[arg(long, value_parser = ["linkedin_free", "linkedin_premium", "linkedin_sales_navigator", "mail_google",
-            "mail_workspace", "mail_imap", "whatsapp"])]
+            "mail_workspace", "mail_imap", "whatsapp", "unlimited"])]
         kind: Option<String>,
         /// Print JSON
         #[arg(long)]

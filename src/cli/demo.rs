@@ -180,7 +180,9 @@ async fn play(client: &Client, args: &Args, clock: &Clock) -> Result<(Snapshot, 
         ("linkedin", LINKEDIN_TWO, "Ben on LinkedIn"),
         ("email", MAIL_ONE, "Ada's mailbox"),
     ] {
-        let account = json!({"channel": channel, "provider": "unipile", "provider_account_id": id, "name": name});
+        // Five days in a minute, and nobody who could be blocked.
+        let account = json!({"channel": channel, "provider": "unipile", "provider_account_id": id, "name": name,
+            "kind": "unlimited"});
         client.post_or_existing("/v1/accounts", &account).await?;
     }
     let campaign = client.post("/v1/campaigns", &people::campaign()).await?;

@@ -80,7 +80,8 @@ pub struct Account {
     pub status: AccountStatus,
     /// Least time between two sends, in milliseconds.
     pub min_gap_ms: u32,
-    /// How much it may do; `None`: nobody has said, and only `min_gap_ms` holds.
+    /// How much it may do; `None`: only `min_gap_ms` holds, because somebody said so or because it was made before there were
+    /// budgets.
     pub budget: Option<Arc<Budget>>,
     /// When it began, for the ramp of its budget.
     pub since: Timestamp,

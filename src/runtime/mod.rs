@@ -38,8 +38,10 @@ mod links;
 mod loader;
 mod mend;
 mod meters;
+mod note;
 mod plan;
 mod prospect;
+mod request;
 mod resolve;
 mod roster;
 mod sample;
@@ -295,6 +297,14 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     ]);
     // Accounts, and with them the sends that are open, come before the prospects: what was in flight is settled first.
     housekeeping::refresh(&shared, false).await?;
+    let unlimited = shared.roster.accounts().iter().filter(|a| a.budget.is_none()).count();
+    if unlimited > 0 {
+        tracing::warn!(
+            accounts = unlimited,
+            "accounts without a budget: nothing but their least gap keeps them from being \
+            blocked. Unless they are meant to be unlimited, give each a kind: PATCH /v1/accounts/ID {{\"limits\": {{\"kind\": ..}}}}"
+        );
+    }
     tasks.extend([
         tokio::spawn(rehydrate(Arc::clone(&shared), options.progress)).abort_handle(),
         keep("listen", &shared, housekeeping::listen),
@@ -492,6 +502,18 @@ impl Handle {
         if let (Some(channel), Some(account)) = (self.shared.channels.get(&account), known) {
             let _ = channel.cast(ChannelMessage::Account(account));
         }
+    }
+
+    /// The account that contacts a person whom none has contacted on this channel yet: in its line they wait. `None`: there
+    /// is none, or this process does not know the campaign.
+    pub fn account_drawn(
+        &self,
+        campaign: CampaignId,
+        execution: ExecutionId,
+        channel: crate::domain::account::Channel,
+    ) -> Option<crate::domain::id::AccountId> {
+        let campaign = self.shared.roster.campaign(campaign)?;
+        self.shared.roster.draw(execution, &campaign, channel)
     }
 
     /// Accounts were added or changed: read them again.

@@ -9,7 +9,7 @@ use dashmap::DashMap;
 use crate::domain::account::{Account, AccountStatus, Channel};
 use crate::domain::execution::Execution;
 use crate::domain::flow::{self, Flow};
-use crate::domain::id::{AccountId, CampaignId, WorkspaceId};
+use crate::domain::id::{AccountId, CampaignId, ExecutionId, WorkspaceId};
 use crate::store::{self, Pool, roster as rows};
 
 /// A campaign that actors share.
@@ -295,14 +295,16 @@ impl Roster {
         campaign: &Campaign,
         channel: Channel,
     ) -> Option<AccountId> {
-        if let Some(account) = execution.accounts.get(channel) {
-            return Some(account);
-        }
+        execution.accounts.get(channel).or_else(|| self.draw(execution.id, campaign, channel))
+    }
+
+    /// The account that is drawn for a person whom none has contacted on the channel.
+    pub(super) fn draw(&self, execution: ExecutionId, campaign: &Campaign, channel: Channel) -> Option<AccountId> {
         let allowed = campaign.accounts.read().unwrap_or_else(PoisonError::into_inner);
         let accounts = self.accounts();
         let candidates = accounts.drawn.get(&(campaign.workspace, channel))?;
         // The low bits of an id name its shard.
-        let draw = |n: usize| usize::try_from((execution.id.0.as_u128() >> 10).checked_rem(n as u128)?).ok();
+        let draw = |n: usize| usize::try_from((execution.0.as_u128() >> 10).checked_rem(n as u128)?).ok();
         match allowed.as_deref() {
             None => candidates.get(draw(candidates.len())?).copied(),
             Some(ids) => {

@@ -21,6 +21,8 @@ pub(super) enum Spend {
     /// The account does nothing of this kind before that.
     /// [`Timestamp::MAX`]: as long as its limits are what they are.
     Scarce(Kind, Timestamp),
+    /// The account sends no note before that; without its note the invitation may go now.
+    NoNotes(Timestamp),
     /// Nobody knows what the account has done: nothing may be sent.
     Unreadable(String),
 }
@@ -47,7 +49,16 @@ pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, no
         Ok(history) => history,
         Err(why) => return Spend::Unreadable(why),
     };
-    match budget.decide(&history, kind, (account.id, account.since), request.send, now) {
+    let decide = |kind| budget.decide(&history, kind, (account.id, account.since), request.send, now);
+    let decision = decide(kind);
+    if kind == Kind::InviteWithNote && matches!(decide(Kind::Invite), Decision::Allowed { .. }) {
+        match decision {
+            Decision::Allowed { .. } => {}
+            Decision::Wait { until, .. } => return Spend::NoNotes(until),
+            Decision::Never { .. } => return Spend::NoNotes(Timestamp::MAX),
+        }
+    }
+    match decision {
         Decision::Allowed { .. } => {
             history.note(kind, now);
             Spend::Now(Some(Spent { used: gate.used, history: history.to_json() }))

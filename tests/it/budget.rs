@@ -119,7 +119,7 @@ async fn no_first_touch_waits_behind_those_of_another_kind_whose_budget_is_used_
     limit(&rig, account, json!({"invite_with_note": {"day": 1}})).await;
     let noted = rig
         .campaign(&json!({"schema_version": 1, "steps": [
-            {"id": "invite", "action": "send_linkedin_cr", "message": "hello"}]}))
+            {"id": "invite", "action": "send_linkedin_cr", "message": "hello", "note_required": true}]}))
         .await;
     rig.prospects(noted, 30).await;
     rig.start().await;
@@ -366,7 +366,13 @@ async fn limits_are_given_checked_shown_and_changed_over_the_api() {
 
     let plain = json!({"channel": "email", "provider": "unipile", "provider_account_id": "b", "name": "Box"});
     let made = api.post("/v1/accounts", plain).await.ok(201);
-    assert!(made["warnings"][0].as_str().unwrap().contains("no budget"), "{made}");
+    assert!(made["warnings"][0].as_str().unwrap().contains("taken for mail_google"), "{made}");
+    assert_eq!(made["limits"]["kind"], "mail_google");
+    let unlimited = with(json!({"kind": "unlimited", "provider_account_id": "c"}));
+    let made = api.post("/v1/accounts", unlimited).await.ok(201);
+    assert!(made.get("limits").is_none() && made.get("warnings").is_none(), "{made}");
+    let both = with(json!({"kind": "unlimited", "limits": {}, "provider_account_id": "d"}));
+    api.post("/v1/accounts", both).await.problem(422, "invalid_fields");
     let campaign = api.post("/v1/campaigns", json!({"name": "c", "flow": flow()})).await.ok(201);
     let path = format!("/v1/campaigns/{}", campaign["id"].as_str().unwrap());
     assert_eq!(api.get(&path).await.ok(200)["priority"], 0);

@@ -69,7 +69,8 @@ async fn neither_people_nor_their_words_nor_secrets_are_printed_whatever_happens
         ("email", "mail_account_one_00000"),
         ("whatsapp", "wa_account_one_0000000"),
     ] {
-        let account = json!({"channel": channel, "provider": "unipile", "provider_account_id": id, "name": "flamingo"});
+        let account = json!({"channel": channel, "provider": "unipile", "provider_account_id": id, "name": "flamingo",
+            "kind": "unlimited"});
         world.post("/v1/accounts", &account).await;
     }
     let id = world.post("/v1/campaigns", &campaign()).await["id"].as_str().unwrap().to_owned();

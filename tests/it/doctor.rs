@@ -78,7 +78,9 @@ async fn a_server_that_lacks_nothing_is_well_and_each_thing_that_breaks_is_found
     let (code, _, text) = world.run(&["doctor"], &[("CAMPAIGND_HTTP__LISTEN", "nonsense")]);
     assert!(code == Some(2) && text.contains("http.listen"), "{text}");
 
-    world.post("/v1/accounts", &account("li_account_two_0000000", Value::Null)).await;
+    let mut unlimited = account("li_account_two_0000000", Value::Null);
+    unlimited["kind"] = json!("unlimited");
+    world.post("/v1/accounts", &unlimited).await;
     world.post("/v1/accounts", &account("nobody-knows-this", json!({"kind": "linkedin_free"}))).await;
     let halt = "UPDATE accounts SET status = 'halted', status_reason = 'the provider says CREDENTIALS' \
         WHERE provider_account_id = 'li_account_one_0000000'";

@@ -43,7 +43,8 @@ async fn ten_kills_during_a_campaign_lose_no_send_and_double_none() {
         ("linkedin", "li_account_two_0000000"),
         ("email", "mail_account_one_00000"),
     ] {
-        let account = json!({"channel": channel, "provider": "unipile", "provider_account_id": id, "name": id});
+        let account = json!({"channel": channel, "provider": "unipile", "provider_account_id": id, "name": id,
+            "kind": "unlimited"});
         world.post("/v1/accounts", &account).await;
     }
     let id = world.post("/v1/campaigns", &campaign()).await["id"].as_str().unwrap().to_owned();

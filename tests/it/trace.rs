@@ -26,7 +26,8 @@ pub(crate) fn invite_and_write() -> Value {
 
 /// Starts a campaign for these people and waits until they are invited.
 pub(crate) async fn invited(world: &World, people: &[&str]) {
-    let account = json!({"channel": "linkedin", "provider": "unipile", "provider_account_id": ACCOUNT, "name": "one"});
+    let account = json!({"channel": "linkedin", "provider": "unipile", "provider_account_id": ACCOUNT, "name": "one",
+        "kind": "unlimited"});
     world.post("/v1/accounts", &account).await;
     let id = world.post("/v1/campaigns", &invite_and_write()).await["id"].as_str().unwrap().to_owned();
     let people: Vec<Value> =

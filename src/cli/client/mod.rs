@@ -153,9 +153,11 @@ impl Client {
             if let Some(Value::Array(page)) = answer.body.get_mut(name).map(Value::take) {
                 items.extend(page);
             }
-            cursor = answer.body.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
-            // A page without items would be asked for for ever.
-            if cursor.is_none() || items.len() >= max || items.len() == before {
+            let next = answer.body.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+            // A page may be empty and not the last; one that leads to itself would be asked for for ever.
+            let stands_still = next == cursor && items.len() == before;
+            cursor = next;
+            if cursor.is_none() || items.len() >= max || stands_still {
                 return Ok((items, cursor.is_some(), answer.now));
             }
         }

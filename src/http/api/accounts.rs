@@ -17,12 +17,14 @@ use super::super::extract::{Id, Json as JsonBody};
 use super::allowance::{Allowance, allowances};
 use super::{Made, name};
 use crate::domain::account::{AccountStatus, Channel};
-use crate::domain::budget;
+use crate::domain::budget::{self, AccountKind};
 use crate::domain::id::AccountId;
 use crate::store::account::{self, Changes, Created, Listed, New};
 
 /// What carries accounts today.
 const PROVIDERS: &[&str] = &["unipile"];
+/// The `kind` of an account that is to have no budget.
+const UNLIMITED: &str = "unlimited";
 /// A day: a larger gap is a slip of the unit.
 const MIN_GAP_MS_MAX: u32 = 86_400_000;
 
@@ -45,10 +47,10 @@ pub(crate) struct CreateAccount {
     #[serde(default)]
     min_gap_ms: u32,
     /// What it is at its provider, for example `linkedin_free`, `linkedin_premium`, `mail_workspace`: its limits are the
-    /// defaults of that kind. The same as `limits` with nothing but `kind`.
+    /// defaults of that kind. The same as `limits` with nothing but `kind`. `unlimited`: only `min_gap_ms` holds.
     #[serde(default)]
     kind: Option<String>,
-    /// How much it may do. With neither this nor `kind` only `min_gap_ms` holds.
+    /// How much it may do. With neither this nor `kind` it is taken for the most careful kind of its channel.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     limits: Option<Value>,
@@ -86,7 +88,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Opti
 pub(crate) struct CreatedAccount {
     /// Its id with us.
     id: Uuid,
-    /// How much it may do, in full; absent when nobody has said.
+    /// How much it may do, in full; absent when it is unlimited.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     limits: Option<Value>,
@@ -129,9 +131,15 @@ pub(crate) async fn create(
         Created::New(id) => {
             shared.app.runtime.accounts_changed();
             tracing::info!(account.id = %id, channel = new.channel.as_str(), "account made");
-            let unlimited =
-                "this account has no budget: give it a kind or limits before people of yours are written to";
-            let warnings = if new.limits.is_none() { vec![unlimited.to_owned()] } else { Vec::new() };
+            let warnings = if asked.kind.is_none() && asked.limits.is_none() {
+                vec![format!(
+                    "no kind was given, so that this account is taken for {}, the most careful one: give it the kind that it is, \
+                     or unlimited",
+                    AccountKind::careful(new.channel)
+                )]
+            } else {
+                Vec::new()
+            };
             Ok((StatusCode::CREATED, Json(CreatedAccount { id: id.0, limits: new.limits, warnings })))
         }
         Created::Exists(id) => {
@@ -167,8 +175,11 @@ fn check(asked: &CreateAccount) -> std::result::Result<New, Problems> {
                 .push(("$.kind".to_owned(), "stands in limits where there are limits: give one of both".to_owned()));
             None
         }
-        (None, limits) => limits.clone(),
+        (None, Some(limits)) => Some(limits.clone()),
+        // Nobody has said: an account that is restricted costs more than one that is slow.
+        (None, None) => Some(json!({})),
     };
+    let wanted = wanted.filter(|_| asked.kind.as_deref() != Some(UNLIMITED));
     let limits = channel.and_then(|channel| limits(wanted?, channel, &mut problems));
     match channel {
         Some(channel) if problems.is_empty() => {

@@ -120,8 +120,8 @@ pub(crate) async fn show(
     let id = ProspectId(id);
     let prospect = prospect::get(pool, workspace, id).await?.ok_or_else(|| Problem::not_found("prospect"))?;
     let execution = prospect::execution(pool, workspace, id).await?;
-    let waiting_on =
-        waiting_on(pool, workspace, prospect.campaign_id, execution.as_ref(), shared.app.clock.now()).await?;
+    let engine = (&shared.app.runtime, shared.app.clock.now());
+    let waiting_on = waiting_on(pool, workspace, prospect.campaign_id, execution.as_ref(), engine).await?;
     Ok(Json(ProspectDetail { prospect, execution, waiting_on }))
 }
 

@@ -15,7 +15,7 @@ use super::super::Shared;
 use super::super::auth::{Caller, Tenant};
 use super::super::error::{Document, Problem, Result};
 use super::super::extract::{Id, Json as JsonBody, Query, invalid_cursor, limit};
-use super::campaigns::{next, unknown_status};
+use super::campaigns::unknown_status;
 use crate::domain::id::SendId;
 use crate::domain::send::{Action, SendStatus};
 use crate::runtime::{ResolveError, Resolved};
@@ -43,7 +43,8 @@ pub(crate) struct ListSends {
 /// A page of sends, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SendPage {
-    /// The page.
+    /// The page. It may hold fewer than `limit`, or none, and have a next one all the same: a request looks through a bounded
+    /// number of sends.
     sends: Vec<ShownSend>,
     /// Hand this in as `cursor` for the next page; null on the last one.
     next_cursor: Option<String>,
@@ -91,9 +92,9 @@ pub(crate) async fn list(
         parked: query.parked,
         before,
     };
-    let mut rows = review::list(&shared.app.pool, workspace, filter, limit as i64 + 1, shared.app.clock.now()).await?;
-    let next_cursor = next(&mut rows, limit, |s| format!("{}.{}", s.created_at.timestamp_micros(), s.id));
-    Ok(Json(SendPage { sends: rows.into_iter().map(show).collect(), next_cursor }))
+    let page = review::list(&shared.app.pool, workspace, filter, limit, shared.app.clock.now()).await?;
+    let next_cursor = page.more.map(|(at, id)| format!("{}.{id}", at.timestamp_micros()));
+    Ok(Json(SendPage { sends: page.sends.into_iter().map(show).collect(), next_cursor }))
 }
 
 /// Reads `<microseconds>.<id>`.

@@ -13,6 +13,7 @@ use crate::domain::flow::{self, Step};
 use crate::domain::id::{AccountId, CampaignId, WorkspaceId};
 use crate::domain::send::Action;
 use crate::domain::time::Timestamp;
+use crate::runtime::Handle;
 use crate::store::account::Listed;
 use crate::store::prospect::{self, Execution, OpenSend};
 use crate::store::{Pool, account, campaign, identity};
@@ -56,7 +57,7 @@ pub(crate) async fn waiting_on(
     workspace: WorkspaceId,
     campaign: Uuid,
     execution: Option<&Execution>,
-    now: Timestamp,
+    (runtime, now): (&Handle, Timestamp),
 ) -> Result<WaitingOn> {
     let Some(execution) = execution else {
         return Ok(WaitingOn::new("engine", "has no execution yet; call initialize_execution_state for it"));
@@ -73,7 +74,11 @@ pub(crate) async fn waiting_on(
         _ => None,
     };
     let channel = step.as_ref().and_then(|step| step.action.channel());
-    let mut why = Reasons { texted: step.as_ref().is_some_and(|step| step.message.is_some()), ..Reasons::default() };
+    let mut why = Reasons {
+        texted: step.as_ref().is_some_and(|step| step.message.is_some()),
+        goes_without_note: step.as_ref().is_some_and(Step::goes_without_note),
+        ..Reasons::default()
+    };
     let account = open.as_ref().map(|open| AccountId(open.account_id));
     if let (Some(Channel::Whatsapp), Some(account)) =
         (channel, account.or_else(|| chosen_account(execution, Channel::Whatsapp)))
@@ -85,12 +90,13 @@ pub(crate) async fn waiting_on(
     {
         if !account::channels(pool, workspace, id).await?.contains(&channel) {
             why.missing = Some(channel);
-        } else if let Some(chosen) = chosen_account(execution, channel)
+        } else if let Some(chosen) =
+            chosen_account(execution, channel).or_else(|| runtime.account_drawn(id, execution.execution_id(), channel))
             && let Some(row) = account::list(pool, workspace, Some(chosen)).await?.pop()
             && let Some(kind) = step.and_then(|step| Kind::of(step.action, step.message.is_some(), why.first))
         {
             let stopped = row.status_reason.as_ref().map(|why| (format!("it is stopped ({why})"), None));
-            let why_not = stopped.or_else(|| Waits::of_account(&row).why(kind, now));
+            let why_not = stopped.or_else(|| Waits::of_account(&row).why(kind, why.goes_without_note, now));
             why.budget = why_not.map(|(text, until)| (row, text, until));
         }
     }
@@ -104,6 +110,8 @@ struct Reasons {
     missing: Option<Channel>,
     /// The next step has a text.
     texted: bool,
+    /// It is an invitation that goes without its note when no more notes may be sent.
+    goes_without_note: bool,
     /// Nothing has gone to this person on the step's channel yet.
     first: bool,
     /// The account that contacts this person, and why it does not send, or has no room for the next step in its budget.
@@ -237,7 +245,7 @@ fn explain_send(open: &OpenSend, campaign: &str, why: &Reasons, at: Timestamp) -
             },
             None => match Action::parse(action)
                 .and_then(|action| Kind::of(action, why.texted, why.first))
-                .and_then(|kind| Waits::of_send(open).why(kind, at))
+                .and_then(|kind| Waits::of_send(open).why(kind, why.goes_without_note, at))
             {
                 Some((text, until)) => WaitingOn {
                     until,

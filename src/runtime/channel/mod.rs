@@ -90,8 +90,9 @@ pub(super) struct Job {
     pub(super) hint: SendHint,
     /// The line it takes up room in.
     pub(super) slot: Slot,
-    /// It may hold the gate: behind others that wait for the gate it would wait for all of them.
-    pub(super) holds_gate: bool,
+    /// Its provider call may have happened, so that it is to be read back: that asks neither for budget nor for spacing. It may
+    /// hold the gate as well, and behind others that wait for the gate it would wait for all of them.
+    pub(super) settles: bool,
     /// Reads back that found nothing.
     pub(super) absent: u32,
     /// Reads back that failed.
@@ -123,11 +124,13 @@ type Timed = BTreeMap<(Timestamp, u64), Job>;
 pub(super) struct Queue {
     shared: Arc<Shared>,
     seat: Arc<Seat>,
-    /// What may hold the gate: before everything else.
+    /// What is to be settled: before everything else, and while the account rests.
     first: VecDeque<Job>,
+    /// The same, before its time.
+    settling: Timed,
     lines: Lines,
     backlog: Arc<Backlog>,
-    /// What waits for a time of its own: until then others pass it by, and it takes up no room.
+    /// What else waits for a time of its own: until then others pass it by, and it takes up no room.
     later: Timed,
     /// Held back by their campaign: they take up no room either.
     held: Vec<Job>,
@@ -157,6 +160,7 @@ impl Actor for ChannelActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut queue = Queue {
             first: VecDeque::new(),
+            settling: Timed::new(),
             lines: Lines::default(),
             backlog: shared.backlog(account.id),
             shared,
@@ -215,15 +219,15 @@ impl Queue {
     /// What the table says is open.
     fn open(&mut self, open: &[rows::OpenSend]) {
         for send in open {
-            let holds_gate = send.status != SendStatus::Pending;
-            self.hint((send.workspace, send.id), Slot::of_open(send.action, send.step, None), holds_gate);
+            let settles = send.status != SendStatus::Pending;
+            self.hint((send.workspace, send.id), Slot::of_open(send.action, send.step, None), settles);
         }
     }
 
-    fn hint(&mut self, hint: SendHint, slot: Slot, holds_gate: bool) {
+    fn hint(&mut self, hint: SendHint, slot: Slot, settles: bool) {
         if !self.known.contains(&hint.1) {
             let now = self.shared.clock.now();
-            self.put(Job { hint, slot, holds_gate, absent: 0, unreadable: 0 }, now);
+            self.put(Job { hint, slot, settles, absent: 0, unreadable: 0 }, now);
         } else if self.in_flight.is_some_and(|(send, _)| send == hint.1) {
             self.hinted = Some(hint);
         } else {
@@ -243,7 +247,8 @@ impl Queue {
     fn put(&mut self, job: Job, at: Timestamp) {
         let key = self.arrived(at);
         self.known.insert(job.hint.1);
-        self.later.insert(key, job);
+        let waiting = if job.settles { &mut self.settling } else { &mut self.later };
+        waiting.insert(key, job);
     }
 
     const fn arrived(&mut self, at: Timestamp) -> (Timestamp, u64) {
@@ -329,25 +334,31 @@ impl Queue {
     /// What waited for its time and has it now fills the backlog.
     fn ripen(&mut self) {
         let now = self.shared.clock.now();
+        while let Some(next) = self.settling.first_entry().filter(|next| next.key().0 <= now) {
+            self.first.push_back(next.remove());
+        }
         while let Some(next) = self.later.first_entry().filter(|next| next.key().0 <= now) {
             let (key, job) = next.remove_entry();
-            if job.holds_gate {
-                self.first.push_back(job);
-            } else {
-                self.lines.ready(key, job);
-            }
+            self.lines.ready(key, job);
         }
         self.lines.ripen(now);
     }
 
-    /// When there is something to do: `None` when there is nothing to wait for.
+    /// When there is something to do: `None` when there is nothing to wait for. Reading back contacts nobody, so it does not wait
+    /// until the account has rested. What turns out not to have been sent does: the claim asks again.
     fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
-        if !self.first.is_empty() || self.lines.is_ready() {
+        if !self.first.is_empty() {
             return Some(now);
         }
-        let later = self.later.first_key_value().map(|((at, _), _)| *at);
-        let first = later.into_iter().chain(self.lines.next_at()).min();
-        first.filter(|at| *at < Timestamp::MAX)
+        let first = |waiting: &Timed| waiting.first_key_value().map(|((at, _), _)| *at);
+        let ready = if self.lines.is_ready() {
+            Some(now)
+        } else {
+            let next = first(&self.later).into_iter().chain(self.lines.next_at()).min();
+            next.filter(|at| *at < Timestamp::MAX)
+        };
+        let rested = ready.map(|at| self.rest_until.map_or(at, |rest| rest.max(at)));
+        first(&self.settling).into_iter().chain(rested).min()
     }
 
     /// Starts the next job if the account may act now, else sets the alarm for when it may.
@@ -364,8 +375,7 @@ impl Queue {
             return;
         }
         let now = self.shared.clock.now();
-        let Some(ready) = self.next_at(now) else { return };
-        let at = self.rest_until.map_or(ready, |rest| rest.max(ready));
+        let Some(at) = self.next_at(now) else { return };
         if at > now {
             return self.alarm(myself, at);
         }
@@ -373,6 +383,7 @@ impl Queue {
             // The call of a crashed predecessor is still running: never two at once.
             return self.alarm_in(myself, PREDECESSOR_WAIT);
         }
+        // Where there is nothing to settle, the account has rested.
         let Some(job) = self.first.pop_front().or_else(|| self.lines.pop()) else { return };
         self.in_flight = Some((job.hint.1, job.slot));
         if let Some(before_send) = &self.shared.before_send {

@@ -1,11 +1,12 @@
 //! Sends as the API lists them, and the rows of those that a person decides about.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::walk::{Onward, ROWS_MAX, Walk};
 use crate::domain::id::{AccountId, ExecutionId, SendId, WorkspaceId};
 use crate::domain::send::SendStatus;
 use crate::domain::time::Timestamp;
@@ -31,14 +32,16 @@ const LIST: &str = sends!(
      AND s.created_at <= $6 AND (s.created_at, s.id) < ($6, $7) AND s.created_at > $9 \
      ORDER BY s.created_at DESC, s.id DESC LIMIT $8"
 );
+/// How many sends there are in a stretch, of anybody: that many are read. It stops counting in time.
+const IN_STRETCH: &str =
+    "SELECT count(*) FROM (SELECT FROM sends s WHERE s.created_at > $1 AND s.created_at <= $2 LIMIT $3) AS n";
+/// A stretch is found by its time: with a limit, a pass over a whole month looks cheap to the planner and is not.
+const BY_TIME: &str = "SELECT set_config('enable_seqscan', 'off', true)";
 /// Later than any send.
 const LAST: DateTime<Utc> = match DateTime::from_timestamp(32_503_680_000, 0) {
     Some(at) => at,
     None => DateTime::UNIX_EPOCH,
 };
-/// How far back each stretch reaches, in seconds, if the one before was too short; then everything. A stretch is read from its
-/// end again: all before it cost a tenth of it.
-const STRETCHES: &[i64] = &[60, 600, 6_000, 86_400, 864_000, 8_640_000];
 const LIST_PARKED: &str = sends!(
     "WHERE s.workspace_id = $1 AND ($2::text IS NULL OR s.status = $2) AND ($3::uuid IS NULL OR s.campaign_id = $3) \
      AND ($4::uuid IS NULL OR s.account_id = $4) AND s.parked_at IS NOT NULL \
@@ -146,7 +149,27 @@ pub struct Filter {
     pub before: Option<(DateTime<Utc>, Uuid)>,
 }
 
-/// Sends, newest first. What they are filtered by is looked for from the newest on: where it is rare, much is read.
+/// A page of sends, newest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    /// What was found: fewer than asked for, or none, also where there are more behind.
+    pub sends: Vec<Listed>,
+    /// Where to go on, as [`Filter::before`]; `None`: there are no more.
+    pub more: Option<(DateTime<Utc>, Uuid)>,
+}
+
+impl Page {
+    /// Of what was found for one more than the limit.
+    fn full(mut sends: Vec<Listed>, limit: usize) -> Self {
+        let more = sends.len() > limit;
+        sends.truncate(limit);
+        let more = sends.last().filter(|_| more).map(|last| (last.created_at, last.id));
+        Self { sends, more }
+    }
+}
+
+/// Sends, newest first. What they are filtered by is looked for from the newest on, in a bounded number of rows: where it is
+/// rare, a page ends there.
 ///
 /// # Errors
 /// The database's.
@@ -154,47 +177,72 @@ pub async fn list(
     pool: &Pool,
     workspace: WorkspaceId,
     filter: Filter,
-    limit: i64,
+    limit: usize,
     now: Timestamp,
-) -> Result<Vec<Listed>, Error> {
+) -> Result<Page, Error> {
+    let what = failed("sends: list");
+    let rows = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     if filter.parked == Some(true) {
-        return sqlx::query_as(LIST_PARKED)
+        let sends = sqlx::query_as(LIST_PARKED)
             .bind(workspace.0)
             .bind(filter.status.map(SendStatus::as_str))
             .bind(filter.campaign)
             .bind(filter.account)
             .bind(filter.before.map(|b| b.0))
             .bind(filter.before.map(|b| b.1))
-            .bind(limit)
+            .bind(rows(limit + 1))
             .fetch_all(pool)
             .await
-            .map_err(failed("sends: list"));
+            .map_err(&what)?;
+        return Ok(Page::full(sends, limit));
     }
     // Nothing is newer than that, whatever the clock of a demo shows.
-    let (at, id) = filter.before.unwrap_or((LAST, Uuid::max()));
-    let from = filter.before.map_or_else(|| now.to_utc(), |b| b.0);
-    let stretches = STRETCHES.iter().filter_map(|seconds| from.checked_sub_signed(TimeDelta::seconds(*seconds)));
-    for since in stretches.map(Some).chain([None]) {
-        let found: Vec<Listed> = sqlx::query_as(LIST)
-            .bind(workspace.0)
-            .bind(filter.status.map(SendStatus::as_str))
-            .bind(filter.campaign)
-            .bind(filter.account)
-            .bind(filter.parked)
+    let (mut at, mut id) = filter.before.unwrap_or((LAST, Uuid::max()));
+    let mut walk = Walk::from(filter.before.map_or_else(|| now.to_utc(), |b| b.0));
+    let mut transaction = pool.begin().await.map_err(&what)?;
+    sqlx::query(BY_TIME).execute(&mut *transaction).await.map_err(&what)?;
+    let mut sends: Vec<Listed> = Vec::new();
+    loop {
+        let since = walk.since();
+        let there: i64 = sqlx::query_scalar(IN_STRETCH)
+            .bind(since)
             .bind(at)
-            .bind(id)
-            .bind(limit)
-            .bind(since.unwrap_or(DateTime::UNIX_EPOCH))
-            // Planned for this stretch, never for any.
+            .bind(ROWS_MAX + 1)
             .persistent(false)
-            .fetch_all(pool)
+            .fetch_one(&mut *transaction)
             .await
-            .map_err(failed("sends: list"))?;
-        if since.is_none() || i64::try_from(found.len()).is_ok_and(|n| n >= limit) {
-            return Ok(found);
+            .map_err(&what)?;
+        if walk.is_too_far(there) {
+            continue;
+        }
+        if there > 0 {
+            let found: Vec<Listed> = sqlx::query_as(LIST)
+                .bind(workspace.0)
+                .bind(filter.status.map(SendStatus::as_str))
+                .bind(filter.campaign)
+                .bind(filter.account)
+                .bind(filter.parked)
+                .bind(at)
+                .bind(id)
+                .bind(rows(limit + 1 - sends.len()))
+                .bind(since)
+                // Planned for this stretch, never for any.
+                .persistent(false)
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(&what)?;
+            sends.extend(found);
+        }
+        if sends.len() > limit {
+            break;
+        }
+        match walk.on(there) {
+            Onward::Further => (at, id) = (since, Uuid::max()),
+            Onward::NextPage => return Ok(Page { sends, more: Some((since, Uuid::max())) }),
+            Onward::Through => break,
         }
     }
-    Ok(Vec::new())
+    Ok(Page::full(sends, limit))
 }
 
 /// One send of the workspace.

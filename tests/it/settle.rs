@@ -1,0 +1,70 @@
+//! Reading back what nobody knows about, while the account rests.
+
+use std::time::Duration;
+
+use campaignd::domain::account::Channel;
+use serde_json::json;
+
+use crate::fake::{Act, NOW, Read, Rig, hours, mails};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn count(rig: &Rig, what: &str) -> i64 {
+    rig.one(&format!("SELECT count(*) FROM sends WHERE {what}")).await
+}
+
+#[tokio::test]
+async fn a_read_back_does_not_wait_until_the_account_has_rested() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    rig.db.script("UPDATE accounts SET min_gap_ms = 86400000").await.unwrap();
+    let campaign = rig.campaign(&mails(1)).await;
+    rig.prospects(campaign, 2).await;
+    let mut lost = false;
+    rig.fake.script(move |_, _| if std::mem::replace(&mut lost, true) { Act::Ok } else { Act::UnknownAfter });
+    // The first look fails. Until the next, a minute later, the other one is looked at and has the account rest until tomorrow.
+    rig.fake.reads(|_, n| if n == 0 { Read::Error } else { Read::Ledger });
+    rig.start().await;
+    rig.fake.until_calls(1).await;
+    rig.advance_until(SECOND, "read back", async || count(&rig, "status = 'sent'").await == 1).await;
+    assert!(rig.clock.now() < NOW + hours(1), "the account rests for a day");
+    assert_eq!((rig.fake.calls().len(), rig.fake.finds().len()), (1, 2));
+    rig.clock.advance(hours(24));
+    rig.until_all_final().await;
+    assert_eq!(rig.fake.doubled(), []);
+    assert_eq!(count(&rig, &format!("claimed_at >= '{}'", (NOW + hours(24)).to_utc())).await, 1);
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
+async fn a_read_back_goes_on_after_working_hours_and_what_was_not_sent_waits_for_the_next_day() {
+    let mut rig = Rig::manual().await;
+    let account = rig.account(Channel::Whatsapp, "number").await;
+    let limits = json!({"kind": "whatsapp", "spacing": {"min": "30s", "max": "30s"}, "warm_up": null,
+        "timezone": "UTC", "window": {"days": ["mon", "tue"], "from": "09:00", "to": "09:01"}});
+    sqlx::query("UPDATE accounts SET limits = $2 WHERE id = $1")
+        .bind(account.0)
+        .bind(limits)
+        .execute(&rig.db.pool)
+        .await
+        .unwrap();
+    let campaign = rig
+        .campaign(&json!({"schema_version": 1, "steps": [
+            {"id": "hello", "action": "send_whatsapp", "message": "hello"}]}))
+        .await;
+    rig.prospects(campaign, 3).await;
+    let mut lost = false;
+    rig.fake.script(move |_, _| if std::mem::replace(&mut lost, true) { Act::Ok } else { Act::UnknownBefore });
+    rig.start().await;
+    // The second goes half a minute later, and for the third it is too late. The first is read back for six minutes.
+    let settled = "status = 'pending' AND dispatch_count = 1";
+    rig.advance_until(SECOND, "known not to be sent", async || count(&rig, settled).await == 1).await;
+    assert!(rig.clock.now() < NOW + hours(1), "the account works again tomorrow");
+    assert_eq!((rig.fake.calls().len(), rig.fake.finds().len()), (2, 3));
+    rig.clock.advance(hours(24) - (rig.clock.now().since(NOW)));
+    rig.advance_until(SECOND, "the other two", async || count(&rig, "status = 'sent'").await == 3).await;
+    assert_eq!(rig.fake.doubled(), []);
+    let tomorrow = (NOW + hours(24)).to_utc();
+    assert_eq!(count(&rig, &format!("claimed_at >= '{tomorrow}'")).await, 2);
+    assert!(rig.stop().await);
+}
