@@ -8,6 +8,8 @@ COPY migrations migrations
 COPY benches benches
 COPY tests tests
 COPY examples examples
+# There is no repository in here: docker build --build-arg CAMPAIGND_COMMIT=$(git rev-parse --short=12 HEAD)
+ARG CAMPAIGND_COMMIT
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin campaignd \

@@ -135,7 +135,9 @@ def panel(number, name, unit, lines, missing, seconds, logarithmic):
             ticks.pop()
         height = lambda value: math.log(value / ticks[0]) / math.log(ticks[-1] / ticks[0]) * PANEL_H
         if len(ticks) > 6:
-            ticks = [tick for tick in ticks if f"{tick:e}".startswith("1.0")] or ticks[:: len(ticks) - 1]
+            # The ends of the axis, and the powers of ten that do not touch their words.
+            between = [tick for tick in ticks if f"{tick:e}".startswith("1.0") and 14 < height(tick) < PANEL_H - 14]
+            ticks = [ticks[0], *between, ticks[-1]]
     else:
         ticks = marks(max(values, default=1) or 1)
         height = lambda value: value / ticks[-1] * PANEL_H

@@ -88,7 +88,7 @@ impl Service {
             ..http::Options::default()
         };
         let (doing, reason) = tokio::sync::watch::channel(http::StartingReason::Database);
-        let starting = http::Starting::start(&http_options, reason).await;
+        let starting = http::Starting::start(&http_options, reason).await?;
         let pool = store::connect(database_url, API_CONNECTIONS).await?;
         doing.send_replace(http::StartingReason::Schema);
         let pool = store::apart(&pool, API_CONNECTIONS, http::CONNECTION_WAIT);
@@ -123,7 +123,7 @@ impl Service {
         doing.send_replace(http::StartingReason::Leases);
         let runtime = runtime::start(options).await?;
         let app = http::App { pool: pool.clone(), runtime: runtime.handle(), clock, options: http_options, metrics };
-        let http = match http::Server::start_after(app, starting).await {
+        let http = match http::Server::start_after(app, Some(starting)).await {
             Ok(http) => http,
             Err(error) => {
                 runtime.shutdown().await;
@@ -165,11 +165,11 @@ impl Service {
     /// Takes no more requests, lets what is in flight end, writes what is left and gives the shards back. Answers whether
     /// everything in flight came to its end.
     pub async fn stop(self) -> bool {
-        let http = tokio::spawn(self.http.stop());
-        let drained = self.runtime.shutdown().await;
-        let _ = http.await;
-        self.pool.close().await;
-        self.engine.close().await;
+        let Self { pool, engine, runtime, mut http } = self;
+        let (drained, ()) = tokio::join!(runtime.shutdown(), http.stop_api());
+        http.stop().await;
+        pool.close().await;
+        engine.close().await;
         #[cfg(feature = "otel")]
         telemetry::trace::flush().await;
         drained

@@ -134,6 +134,19 @@ impl Trigger {
         }
     }
 
+    /// Whether this is something that has happened outside: not time, a command, or what came of our own sends.
+    pub const fn is_fact(&self) -> bool {
+        matches!(
+            self,
+            Self::ConnectionAccepted
+                | Self::Reply { .. }
+                | Self::Bounce { .. }
+                | Self::Seen { .. }
+                | Self::HumanTookOver { .. }
+                | Self::Unsubscribe
+        )
+    }
+
     /// Whether this is the passing of time. Time is held back while a campaign is not active; facts are not.
     pub const fn is_time(&self) -> bool {
         matches!(self, Self::Due | Self::CheckDue)

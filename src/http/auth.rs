@@ -14,7 +14,10 @@ use tokio::time::Instant;
 use super::Shared;
 use super::error::{Problem, Result};
 use crate::domain::id::WorkspaceId;
-use crate::store::api_key::{self, Key, Stored};
+use crate::store::{
+    self,
+    api_key::{self, Key, Stored},
+};
 use crate::telemetry::AUTH_FAILURES;
 
 /// How long a key that was found is believed without asking again: a revocation takes this long at most.
@@ -76,7 +79,8 @@ pub(crate) async fn authenticate(
     let stored = match shared.keys.get(key.id()) {
         Some(stored) => Some(stored),
         None => {
-            api_key::find(&shared.app.pool, key.id()).await?.inspect(|stored| shared.keys.put(key.id(), stored.clone()))
+            let found = store::with_pool("api", api_key::find(&shared.app.pool, key.id())).await?;
+            found.inspect(|stored| shared.keys.put(key.id(), stored.clone()))
         }
     };
     let stored = stored.filter(|s| key.matches(s)).ok_or_else(wrong)?;

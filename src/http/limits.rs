@@ -49,6 +49,14 @@ impl Kind {
         }
     }
 
+    /// The connections to the database that such requests have.
+    pub(crate) const fn pool(self) -> &'static str {
+        match self {
+            Self::Webhook | Self::Trigger | Self::Unsubscribe => "facts",
+            Self::Watch | Self::Upload | Self::Other => "api",
+        }
+    }
+
     /// As the metrics name it.
     const fn name(self) -> &'static str {
         match self {

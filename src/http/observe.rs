@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::error::Problem;
 use super::limits::Kind;
 use super::{Options, Shared};
+use crate::store;
 use crate::telemetry::trace::{self, Known, Stage};
 use crate::telemetry::{HTTP_REQUESTS, HTTP_SECONDS};
 
@@ -68,7 +69,7 @@ pub(crate) async fn bound(State(shared): State<Arc<Shared>>, request: Request, n
         Err(busy) => return busy.into_response(),
     };
     let limit = limit(&shared.app.options, kind);
-    let mut response = match tokio::time::timeout(limit, next.run(request)).await {
+    let mut response = match tokio::time::timeout(limit, store::with_pool(kind.pool(), next.run(request))).await {
         Ok(response) => response,
         Err(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -32,10 +32,17 @@ const FULL: &[u8] =
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is taken, or is none of this machine's.
-    #[error("cannot listen on {address}: {source}; choose another address for {what}")]
+    #[error(
+        "cannot listen on {address} for {what}: {source}; end the program that has it, or choose another address with {setting} or \
+         `campaignd serve {option}`"
+    )]
     Listen {
         /// What would have listened there.
         what: &'static str,
+        /// The setting that says where.
+        setting: &'static str,
+        /// The option of `serve` that does.
+        option: &'static str,
         /// Where.
         address: SocketAddr,
         /// The operating system's reason.
@@ -46,11 +53,36 @@ pub enum StartError {
 /// A running server. Dropping it leaves it running; [`Server::stop`] ends it.
 #[derive(Debug)]
 pub struct Server {
-    api: SocketAddr,
-    metrics: SocketAddr,
+    api_addr: SocketAddr,
+    metrics_addr: SocketAddr,
     drain: Duration,
+    /// `None`: it has stopped.
+    api: Option<Task>,
+    metrics: Task,
+    upkeep: Task,
+}
+
+/// Something that runs until it is told to stop.
+#[derive(Debug)]
+struct Task {
     stopping: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Task {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(run: impl FnOnce(watch::Receiver<bool>) -> F) -> Self {
+        let (stopping, stopped) = watch::channel(false);
+        Self { stopping, task: tokio::spawn(run(stopped)) }
+    }
+
+    /// Tells it to stop, and cuts it off when it does not by then.
+    async fn stop(mut self, deadline: Instant) {
+        let _ = self.stopping.send(true);
+        if tokio::time::timeout_at(deadline, &mut self.task).await.is_err() {
+            tracing::warn!("requests were still open when the server stopped");
+            self.task.abort();
+        }
+    }
 }
 
 impl Server {
@@ -68,44 +100,50 @@ impl Server {
     /// See [`Server::start`].
     pub async fn start_after(app: App, starting: Option<Starting>) -> Result<Self, StartError> {
         let options = app.options.clone();
-        let (api, api_addr) = listen("the API", options.listen).await?;
+        let (api, api_addr) = listen_api(&options).await?;
         let (metrics, metrics_addr) = match starting {
             Some(starting) => starting.end().await,
-            None => listen("metrics", options.metrics_listen).await?,
+            None => listen_metrics(&options).await?,
         };
-        let (stopping, stopped) = watch::channel(false);
-        let upkeep = upkeep(app.metrics.clone(), stopped.clone());
+        let app_metrics = app.metrics.clone();
         // One for both: what is under way in the API is shown by the other.
         let shared = Shared::new(app);
-        let tasks = vec![
-            serve(metrics, metrics_routes(Arc::clone(&shared)), &options, stopped.clone()),
-            serve(api, routes(shared), &options, stopped),
-            tokio::spawn(upkeep),
-        ];
+        let server = Self {
+            api_addr,
+            metrics_addr,
+            drain: options.drain,
+            metrics: Task::spawn(|stopped| serve(metrics, metrics_routes(Arc::clone(&shared)), &options, stopped)),
+            api: Some(Task::spawn(|stopped| serve(api, routes(shared), &options, stopped))),
+            upkeep: Task::spawn(|stopped| upkeep(app_metrics, stopped)),
+        };
         tracing::info!(api = %api_addr, metrics = %metrics_addr, "listening");
-        Ok(Self { api: api_addr, metrics: metrics_addr, drain: options.drain, stopping, tasks })
+        Ok(server)
     }
 
     /// Where the API listens.
     pub const fn api_addr(&self) -> SocketAddr {
-        self.api
+        self.api_addr
     }
 
     /// Where metrics are scraped.
     pub const fn metrics_addr(&self) -> SocketAddr {
-        self.metrics
+        self.metrics_addr
     }
 
-    /// Takes no more connections, lets requests end for as long as the options say, then cuts them off.
-    pub async fn stop(self) {
-        let _ = self.stopping.send(true);
-        let deadline = Instant::now() + self.drain;
-        for mut task in self.tasks {
-            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
-                tracing::warn!("requests were still open when the server stopped");
-                task.abort();
-            }
+    /// Takes no more connections to the API, lets its requests end for as long as the options say, then cuts them off. Metrics
+    /// and health go on: they tell how the rest of the program stops.
+    pub async fn stop_api(&mut self) {
+        if let Some(api) = self.api.take() {
+            api.stop(Instant::now() + self.drain).await;
         }
+    }
+
+    /// Ends all of it, likewise.
+    pub async fn stop(mut self) {
+        self.stop_api().await;
+        let deadline = Instant::now() + self.drain;
+        self.metrics.stop(deadline).await;
+        self.upkeep.stop(deadline).await;
     }
 }
 
@@ -115,39 +153,66 @@ impl Server {
 pub struct Starting {
     listener: Arc<TcpListener>,
     address: SocketAddr,
-    task: JoinHandle<()>,
-    /// Kept: without it nobody would be told to stop.
-    _stopping: watch::Sender<bool>,
+    running: Task,
 }
 
 impl Starting {
-    /// Listens where metrics will be. `None`: the address is taken, as a rule by the process that this one waits for.
-    pub async fn start(options: &Options, reason: watch::Receiver<StartingReason>) -> Option<Self> {
-        let (listener, address) = listen("health", options.metrics_listen).await.ok()?;
-        let (stopping, stopped) = watch::channel(false);
-        let task = serve(Arc::clone(&listener), starting_router(reason), options, stopped);
-        Some(Self { listener, address, task, _stopping: stopping })
+    /// Listens where metrics will be.
+    ///
+    /// # Errors
+    /// When one of the two addresses cannot be listened on: better said now than when the engine has taken over.
+    pub async fn start(options: &Options, reason: watch::Receiver<StartingReason>) -> Result<Self, StartError> {
+        // Not kept: whoever connects would wait for the engine instead of being refused.
+        drop(listen_api(options).await?);
+        let (listener, address) = listen_metrics(options).await?;
+        let serving = Arc::clone(&listener);
+        let running = Task::spawn(|stopped| serve(serving, starting_router(reason), options, stopped));
+        Ok(Self { listener, address, running })
     }
 
     /// Hands the listener on.
     async fn end(mut self) -> (Arc<TcpListener>, SocketAddr) {
-        self.task.abort();
+        self.running.task.abort();
         // It ends by being aborted, so there is nothing to hear.
-        let _ = (&mut self.task).await;
+        let _ = (&mut self.running.task).await;
         (Arc::clone(&self.listener), self.address)
     }
 }
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        self.task.abort();
+        self.running.task.abort();
     }
 }
 
-async fn listen(what: &'static str, address: SocketAddr) -> Result<(Arc<TcpListener>, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { what, address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+/// A listener, and its address with the port that it has got.
+type Listening = (Arc<TcpListener>, SocketAddr);
+
+async fn listen_api(options: &Options) -> Result<Listening, StartError> {
+    let failed = |source| StartError::Listen {
+        what: "the API",
+        setting: "http.listen",
+        option: "--listen",
+        address: options.listen,
+        source,
+    };
+    listen(options.listen).await.map_err(failed)
+}
+
+async fn listen_metrics(options: &Options) -> Result<Listening, StartError> {
+    let failed = |source| StartError::Listen {
+        what: "metrics and health",
+        setting: "http.metrics_listen",
+        option: "--metrics-listen",
+        address: options.metrics_listen,
+        source,
+    };
+    listen(options.metrics_listen).await.map_err(failed)
+}
+
+async fn listen(address: SocketAddr) -> std::io::Result<Listening> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
     Ok((Arc::new(listener), address))
 }
 
@@ -157,11 +222,11 @@ fn serve(
     router: Router,
     options: &Options,
     stopped: watch::Receiver<bool>,
-) -> JoinHandle<()> {
+) -> impl Future<Output = ()> + use<> {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(options.head_timeout).max_buf_size(CONNECTION_BUFFER);
     let places = Arc::new(Semaphore::new(options.connections_max));
-    tokio::spawn(async move {
+    async move {
         let mut open = JoinSet::new();
         let stop = until(stopped.clone());
         tokio::pin!(stop);
@@ -188,7 +253,7 @@ fn serve(
         }
         drop(listener);
         while open.join_next().await.is_some() {}
-    })
+    }
 }
 
 /// Serves one connection, and lets its request end when the server stops.

@@ -112,6 +112,7 @@ async fn take_in(shared: &Shared, endpoint: &str, request: Request) -> Result<St
     let stored = storing.run(async {
         let stored = inbox::store(pool, &new).await?;
         if stored == Stored::New {
+            fact.is_durable();
             fact.stored(new);
         }
         Ok::<_, store::Error>(stored)

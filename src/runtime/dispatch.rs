@@ -273,6 +273,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         }
     }
 
+    shared.calls(send);
     let started = Instant::now();
     let mut calling = Stage::within("provider", Side::Client);
     calling.note("send.id", || Known::Id(send.0));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorRef};
@@ -11,7 +11,7 @@ use super::backlog::Slot;
 use super::channel::{ChannelActor, ChannelMessage};
 use super::shard::ShardMessage;
 use super::shared::Shared;
-use crate::domain::account::{Account, Channel};
+use crate::domain::account::Account;
 use crate::domain::id::{AccountId, CampaignId, ExecutionId};
 use crate::store::send::{self, OpenSend};
 use crate::store::{self, execution, migrate};
@@ -155,9 +155,7 @@ async fn activate(shared: &Arc<Shared>, campaign: CampaignId) -> Result<(), stor
 /// What was held back may go on.
 pub(super) fn release(shared: &Shared) {
     shared.releases.fetch_add(1, SeqCst);
-    for shard in shared.shards.get().into_iter().flatten() {
-        let _ = shard.cast(ShardMessage::Release);
-    }
+    shared.tell_all(|| ShardMessage::Release);
     for channel in &shared.channels {
         let _ = channel.cast(ChannelMessage::Release);
     }
@@ -235,34 +233,12 @@ pub(super) async fn tell_again(shared: Arc<Shared>, account: AccountId, channel:
     let _ = channel.cast(ChannelMessage::Open(open));
 }
 
-/// Sets the gauges of what waits in front of the accounts and in their channels.
-fn sample_backlogs(shared: &Shared) {
-    let mut lengths: HashMap<Channel, (usize, usize)> = HashMap::new();
-    for account in shared.roster.accounts().iter() {
-        let sum = lengths.entry(account.channel).or_default();
-        let (line, queue) = shared.backlog(account.id).lengths();
-        *sum = (sum.0 + line, sum.1 + queue);
-    }
-    for channel in Channel::ALL {
-        let (line, queue) = lengths.get(channel).copied().unwrap_or_default();
-        #[expect(clippy::cast_precision_loss, reason = "gauges of counts")]
-        let (line, queue) = (line as f64, queue as f64);
-        metrics::gauge!(telemetry::CHANNEL_LINE, "channel" => channel.as_str()).set(line);
-        metrics::gauge!(telemetry::CHANNEL_QUEUE, "channel" => channel.as_str()).set(queue);
-    }
-}
-
-/// Samples what is only known by looking, keeps partitions ahead, and notices jumps of the wall clock.
+/// Keeps partitions ahead, and notices jumps of the wall clock.
 pub(super) async fn watch(shared: Arc<Shared>) {
     let (mut wall, mut real) = (shared.clock.now(), Instant::now());
     let mut partitions = Instant::now();
     while !shared.is_draining() {
         tokio::time::sleep(CLOCK_CHECK).await;
-        #[expect(clippy::cast_precision_loss, reason = "gauges of counts")]
-        for (name, count) in [(telemetry::RESIDENTS, &shared.residents), (telemetry::PARKED, &shared.parked)] {
-            metrics::gauge!(name).set(count.load(Relaxed) as f64);
-        }
-        sample_backlogs(&shared);
         let (now, elapsed) = (shared.clock.now(), real.elapsed());
         let expected = wall + elapsed.mul_f64(shared.clock.scale());
         let off = shared.clock.real(now.since(expected).max(expected.since(now)));
@@ -270,9 +246,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
             let direction = if now > expected { "forward" } else { "backward" };
             metrics::counter!(telemetry::CLOCK_JUMPS, "direction" => direction).increment(1);
             tracing::warn!(jump_seconds = off.as_secs(), "the wall clock jumped; all timers are armed anew");
-            for shard in shared.shards.get().into_iter().flatten() {
-                let _ = shard.cast(ShardMessage::Rearm);
-            }
+            shared.tell_all(|| ShardMessage::Rearm);
             for channel in &shared.channels {
                 let _ = channel.cast(ChannelMessage::Rearm);
             }

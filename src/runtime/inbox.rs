@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::meters::Stage;
 use super::shared::Shared;
 use super::work::Work;
 use super::{DeliverError, Delivery, deliver_internal, facts};
@@ -101,7 +102,9 @@ pub(super) async fn deliver_to(
     trigger: &Trigger,
 ) -> Result<Verdict, store::Error> {
     let Some(first) = found.first() else { return Ok(Verdict::Nobody) };
-    shared.unread.found(row.id, found);
+    if let Some(took) = shared.unread.found(row.id, found) {
+        shared.meters.stage(Stage::Found, took);
+    }
     // Before anything is applied: whoever asked not to be written to is on the list even if the process dies here, and also when
     // no execution is left to be moved. The fact stays open until then.
     if let Some(reason) = trigger.suppresses() {

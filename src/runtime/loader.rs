@@ -102,9 +102,7 @@ pub(super) async fn rehydrate(shared: &Arc<Shared>, progress: &(dyn Fn(u64, u64)
     b?;
     // All of them are in their shards when every permit is back.
     let _ = shared.scanned.acquire_many(SCANNED_MAX).await;
-    for shard in shared.shards.get().into_iter().flatten() {
-        let _ = shard.cast(ShardMessage::ScanDone);
-    }
+    shared.tell_all(|| ShardMessage::ScanDone);
     Ok(read.into_inner())
 }
 

@@ -34,8 +34,10 @@ mod facts;
 mod gather;
 mod housekeeping;
 mod inbox;
+mod kept;
 mod links;
 mod loader;
+mod mailbox;
 mod mend;
 mod meters;
 mod note;
@@ -50,7 +52,6 @@ mod shard;
 mod shared;
 mod spend;
 mod thread;
-mod traces;
 mod unread;
 mod wheel;
 mod work;
@@ -242,6 +243,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         lease: view,
         providers: options.providers,
         shards: std::sync::OnceLock::new(),
+        mailboxes: mailbox::Mailboxes::new(),
         channels: dashmap::DashMap::new(),
         in_flight: dashmap::DashMap::new(),
         loader,
@@ -269,14 +271,16 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
         arrivals: tokio::sync::Notify::new(),
         roster_changed: tokio::sync::Notify::new(),
         resolving: tokio::sync::Mutex::new(()),
-        traces: traces::Traces::default(),
+        traces: kept::Kept::default(),
+        answering: kept::Kept::default(),
+        seen: watch::Sender::default(),
         unsubscribing: Unsubscribing::new(options.links),
         before_step: options.before_step,
         before_send: options.before_send,
     });
     let mut shards = Vec::with_capacity(usize::from(SHARDS));
-    for _ in 0..SHARDS {
-        let (shard, _) = ShardSupervisor::spawn(None, ShardSupervisor, Arc::clone(&shared))
+    for number in 0..SHARDS {
+        let (shard, _) = ShardSupervisor::spawn(None, ShardSupervisor, (Arc::clone(&shared), number))
             .await
             .map_err(|e| StartError::Actors(e.to_string()))?;
         shards.push(shard);
@@ -460,11 +464,11 @@ impl Runtime {
         for wait in waits.drain(..) {
             let _ = wait.await;
         }
-        for shard in &self.shards {
+        for shard in 0..SHARDS {
             let (answer, wait) = oneshot::channel();
-            if shard.cast(ShardMessage::Drain(answer)).is_ok() {
-                waits.push(wait);
-            }
+            self.handle.shared.tell(shard, ShardMessage::Drain(answer));
+            // One that is gone drops the answer.
+            waits.push(wait);
         }
         for wait in waits {
             let _ = wait.await;
@@ -555,6 +559,15 @@ impl Handle {
     /// Executions that are due and wait for room in the backlog of their account.
     pub fn lined(&self) -> usize {
         self.shared.backlogs.iter().map(|backlog| backlog.lengths().0).sum()
+    }
+
+    /// How the schema stands, by the prober, which asks each second and waits as long. Waits up to two seconds for an answer
+    /// that is not older than that.
+    ///
+    /// # Errors
+    /// Why the database does not answer, for people.
+    pub async fn schema(&self) -> Result<migrate::Standing, String> {
+        sample::seen(&self.shared).await
     }
 
     /// What the runtime is doing.

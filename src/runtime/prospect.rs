@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Instant;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -51,6 +52,8 @@ struct Pending {
     told: Told,
     /// What it belongs to, for the sends that follow from it.
     trace: Option<Context>,
+    /// Something outside has led to it.
+    is_fact: bool,
 }
 
 impl Actor for ProspectActor {
@@ -111,7 +114,7 @@ impl Resident {
                 }
                 self.chain(&mut plan, now);
                 let (change, told) = plan.into_change();
-                self.commit(myself, change, told, errand.trace);
+                self.commit(myself, change, told, errand);
             }
         }
     }
@@ -139,10 +142,11 @@ impl Resident {
         }
     }
 
-    fn commit(&mut self, myself: &ActorRef<ProspectMessage>, change: Change, mut told: Told, trace: Option<Context>) {
+    fn commit(&mut self, myself: &ActorRef<ProspectMessage>, change: Change, mut told: Told, errand: &Errand) {
         told.hints.extend(also_told(&change));
         let trigger = change.moves.first().map_or("none", |m| m.trigger.name());
-        self.pending = Some(Box::new(Pending { next: change.next.clone(), trigger, told, trace }));
+        let (trace, is_fact) = (errand.trace, errand.work.is_fact());
+        self.pending = Some(Box::new(Pending { next: change.next.clone(), trigger, told, trace, is_fact }));
         let myself = myself.clone();
         self.shared.writer.commit(
             Box::new(change),
@@ -160,8 +164,10 @@ impl Resident {
             Committed::Done => {
                 self.row.execution = pending.next;
                 let slot = self.row.slot();
+                let decided = self.row.execution.open_send.filter(|_| pending.is_fact);
                 for (account, hint) in &pending.told.hints {
                     self.shared.traces.keep(hint.1, pending.trace);
+                    self.shared.answering.keep(hint.1, (decided == Some(hint.1)).then(Instant::now));
                     self.shared.backlog(*account).hint(slot, *hint);
                 }
                 let version = self.row.execution.version;

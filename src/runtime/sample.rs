@@ -1,13 +1,16 @@
 //! Gauges of what is only known by looking: each second from memory and by a probe of the database, each quarter of a minute
-//! from the tables. On connections of its own and on nobody's way, so that it goes on when all else is stuck.
+//! from the tables. On connections of its own and on nobody's way, so that it goes on when all else is stuck. `memory` holds what
+//! the process knows by itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use memory::Memory;
 
 use super::shared::Shared;
 use crate::clock::Clock;
@@ -16,13 +19,17 @@ use crate::domain::budget::History;
 use crate::domain::id::{AccountId, SHARDS};
 use crate::domain::time::Timestamp;
 use crate::store::sample::{Eye, Gate, Timers};
-use crate::store::{self, sample_pool};
+use crate::store::{self, migrate::Standing};
 use crate::telemetry as names;
+
+mod memory;
 
 /// How often the database is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// What it has to answer in: a frozen server is seen within two of these.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
+/// How long it is believed what a probe has found.
+const SEEN_FOR: Duration = Duration::from_secs(2);
 /// How often the tables are looked at.
 const TABLES_EVERY: Duration = Duration::from_secs(15);
 /// A look that takes longer is given up.
@@ -43,6 +50,24 @@ const fn count(n: usize) -> f64 {
     n as f64
 }
 
+/// What a look at the database found.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    at: Instant,
+    /// How the schema stands, or why that is not known.
+    answer: Result<Standing, String>,
+}
+
+/// What the last look found, if it is not older than [`SEEN_FOR`]; else what the next one does, if it comes within that.
+pub(super) async fn seen(shared: &Shared) -> Result<Standing, String> {
+    let mut looks = shared.seen.subscribe();
+    let is_fresh = |seen: &Option<Seen>| seen.as_ref().is_some_and(|seen| seen.at.elapsed() < SEEN_FOR);
+    let found = timeout(SEEN_FOR, looks.wait_for(is_fresh)).await.ok().and_then(Result::ok);
+    found
+        .and_then(|seen| seen.as_ref().map(|seen| seen.answer.clone()))
+        .unwrap_or_else(|| Err(format!("nobody has asked it for {} s", SEEN_FOR.as_secs())))
+}
+
 /// Probes the database and samples the memory until the runtime ends.
 pub(super) async fn probe(shared: Arc<Shared>) {
     let mut eye = Eye::new(&shared.pool);
@@ -50,75 +75,32 @@ pub(super) async fn probe(shared: Arc<Shared>) {
     let mut ticks = interval(PROBE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut was_up = true;
-    let limits = [&shared.admission, &shared.timers].map(|permits| permits.available_permits());
+    let mut memory = Memory::new(&shared);
     loop {
         ticks.tick().await;
-        let found = timeout(PROBE_WAIT, eye.probe(|| Clock::System.now())).await;
-        let why = match &found {
-            Ok(Ok(found)) => {
-                round_trip.record(found.round_trip.as_secs_f64());
-                set(names::CLOCK_OFFSET, found.offset);
-                None
-            }
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", PROBE_WAIT.as_secs())),
+        let answer = match timeout(PROBE_WAIT, ask(&mut eye, &round_trip)).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", PROBE_WAIT.as_secs())),
         };
-        let up = why.is_none();
-        match &why {
-            Some(why) if was_up => tracing::error!(why, "the database does not answer"),
-            None if !was_up => tracing::info!("the database answers again"),
+        match &answer {
+            Err(why) if was_up => tracing::error!(why, "the database does not answer"),
+            Ok(_) if !was_up => tracing::info!("the database answers again"),
             _ => {}
         }
-        was_up = up;
-        set(names::DB_UP, f64::from(up));
-        set(names::READY, f64::from(up && shared.ready.load(Relaxed) && !shared.is_draining()));
-        sample_memory(&shared, limits);
+        was_up = answer.is_ok();
+        set(names::DB_UP, f64::from(was_up));
+        let is_known = answer.as_ref().is_ok_and(Standing::is_usable);
+        set(names::READY, f64::from(is_known && shared.ready.load(Relaxed) && !shared.is_draining()));
+        shared.seen.send_replace(Some(Seen { at: Instant::now(), answer }));
+        memory.sample(&shared);
     }
 }
 
-fn sample_memory(shared: &Shared, limits: [usize; 2]) {
-    let taken = |permits: &Semaphore, limit: usize| count(limit.saturating_sub(permits.available_permits()));
-    for (kind, permits, limit) in [("trigger", &shared.admission, limits[0]), ("timer", &shared.timers, limits[1])] {
-        set_at(names::MAILBOX, "kind", kind, taken(permits, limit));
-        set_at(names::MAILBOX_LIMIT, "kind", kind, count(limit));
-    }
-    let residents = usize::try_from(shared.residents.load(Relaxed)).unwrap_or(usize::MAX);
-    let shards = shared.shards.get().map_or(0, Vec::len);
-    for (kind, live) in [("prospect", residents), ("channel", shared.channels.len()), ("shard", shards)] {
-        set_at(names::ACTORS, "kind", kind, count(live));
-    }
-    set(names::LOADING, count(shared.loading.load(Relaxed)));
-    let (rows, oldest) = shared.writer.waiting();
-    set(names::PERSIST_QUEUE, count(rows));
-    set(names::PERSIST_OLDEST, oldest.as_secs_f64());
-    sample_pool("engine", &shared.pool);
-    let phase = match (shared.is_draining(), shared.ready.load(Relaxed)) {
-        (true, _) => "stopping",
-        (false, true) => "done",
-        (false, false) => "reading",
-    };
-    for name in ["reading", "done", "stopping"] {
-        set_at(names::REHYDRATION_PHASE, "phase", name, f64::from(name == phase));
-    }
-    sample_accounts(shared);
-}
-
-fn sample_accounts(shared: &Shared) {
-    let (mut states, mut in_flight) = (HashMap::<_, usize>::new(), HashMap::<_, usize>::new());
-    for account in shared.roster.accounts().iter() {
-        *states.entry((account.channel, account.status)).or_default() += 1;
-        *in_flight.entry(account.channel).or_default() += usize::from(shared.in_flight.contains_key(&account.id));
-    }
-    for channel in Channel::ALL {
-        for status in AccountStatus::ALL {
-            let n = count(states.get(&(*channel, *status)).copied().unwrap_or_default());
-            metrics::gauge!(names::ACCOUNTS, "channel" => channel.as_str(), "state" => status.as_str()).set(n);
-        }
-        let flying = count(in_flight.get(channel).copied().unwrap_or_default());
-        set_at(names::SENDS_IN_FLIGHT, "channel", channel.as_str(), flying);
-        let settling = count(shared.meters.settling(*channel));
-        metrics::gauge!(names::SENDS_UNKNOWN, "channel" => channel.as_str(), "state" => "settling").set(settling);
-    }
+async fn ask(eye: &mut Eye, round_trip: &metrics::Histogram) -> Result<Standing, store::Error> {
+    let found = eye.probe(|| Clock::System.now()).await?;
+    round_trip.record(found.round_trip.as_secs_f64());
+    set(names::CLOCK_OFFSET, found.offset);
+    eye.schema().await
 }
 
 /// Tells each second how long the lease is trusted.

@@ -4,33 +4,36 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use ractor::ActorRef;
-use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::backlog::{Backlog, Slot};
 use super::catch_up::Bells;
 use super::channel::ChannelMessage;
 use super::gather::{Claims, Finds, Gatherer, Loads};
+use super::kept::Kept;
 use super::links::Unsubscribing;
+use super::mailbox::Mailboxes;
 use super::mend::RefusedKeys;
 use super::meters::Meters;
 use super::roster::Roster;
+use super::sample::Seen;
 use super::shard::ShardMessage;
-use super::traces::Traces;
 use super::unread::Unread;
 use crate::clock::Clock;
 use crate::domain::account::Channel;
 use crate::domain::execution::Execution;
-use crate::domain::id::{AccountId, ExecutionId, SendId, WorkspaceId};
+use crate::domain::id::{AccountId, ExecutionId, SHARDS, SendId, WorkspaceId};
 use crate::domain::trigger::Trigger;
 use crate::provider::Provider;
 use crate::store::Pool;
 use crate::store::inbox::Inbox;
 use crate::store::lease::LeaseView;
 use crate::store::writer::Writer;
+use crate::telemetry::trace::Context;
 
 /// Rows of a scan that may be on their way to their shards at once: some tens of megabytes.
 pub(super) const SCANNED_MAX: u32 = 32_768;
@@ -56,6 +59,8 @@ pub(super) struct Shared {
     pub(super) providers: HashMap<String, Arc<dyn Provider>>,
     /// Filled once, right after the shard supervisors have started.
     pub(super) shards: OnceLock<Vec<ActorRef<ShardMessage>>>,
+    /// What waits in them.
+    pub(super) mailboxes: Mailboxes,
     pub(super) channels: DashMap<AccountId, ActorRef<ChannelMessage>>,
     /// What each account has to do. Outlives a crashed channel actor.
     pub(super) backlogs: DashMap<AccountId, Arc<Backlog>>,
@@ -109,7 +114,11 @@ pub(super) struct Shared {
     /// People who decide sends take turns.
     pub(super) resolving: Mutex<()>,
     /// Traces that go on with a send which has not ended.
-    pub(super) traces: Traces,
+    pub(super) traces: Kept<Context>,
+    /// When the commit was that decided a send because of a fact from outside, until its provider is called.
+    pub(super) answering: Kept<Instant>,
+    /// What the prober saw of the database last.
+    pub(super) seen: watch::Sender<Option<Seen>>,
     /// The links of mails.
     pub(super) unsubscribing: Unsubscribing,
     pub(super) before_step: Option<BeforeStep>,
@@ -119,9 +128,20 @@ pub(super) struct Shared {
 impl Shared {
     /// Hands a message to the shard of an execution. A shard that is gone (shutdown) swallows it: the row is the truth.
     pub(super) fn to_shard(&self, execution: ExecutionId, message: ShardMessage) {
-        if let Some(shard) = self.shards.get().and_then(|s| s.get(usize::from(execution.shard()))) {
-            let _ = shard.cast(message);
+        self.tell(execution.shard(), message);
+    }
+
+    /// Hands a message to a shard.
+    pub(super) fn tell(&self, shard: u16, message: ShardMessage) {
+        if let Some(actor) = self.shards.get().and_then(|s| s.get(usize::from(shard))) {
+            self.mailboxes.sent(shard);
+            let _ = actor.cast(message);
         }
+    }
+
+    /// Hands a message to every shard.
+    pub(super) fn tell_all(&self, message: impl Fn() -> ShardMessage) {
+        (0..SHARDS).for_each(|shard| self.tell(shard, message()));
     }
 
     /// Tells every account of an execution that a send may be waiting for it: which of them carries it, its row tells.
@@ -212,6 +232,7 @@ impl Shared {
             writer,
             providers: HashMap::new(),
             shards: OnceLock::new(),
+            mailboxes: Mailboxes::new(),
             channels: DashMap::new(),
             backlogs: DashMap::new(),
             in_flight: DashMap::new(),
@@ -240,7 +261,9 @@ impl Shared {
             arrivals: Notify::new(),
             roster_changed: Notify::new(),
             resolving: Mutex::new(()),
-            traces: Traces::default(),
+            traces: Kept::default(),
+            answering: Kept::default(),
+            seen: watch::Sender::default(),
             unsubscribing: Unsubscribing::new(None),
             before_step: None,
             before_send: None,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::meters::Stage;
 use super::shared::Shared;
 use crate::domain::id::{ExecutionId, InboxId, WorkspaceId};
 use crate::store::inbox::NewInbox;
@@ -48,6 +49,8 @@ struct Fact {
     workspace: WorkspaceId,
     number: u64,
     noted: Instant,
+    /// Since when its row has been durable, as far as is known here.
+    stored: Instant,
     about: Vec<ExecutionId>,
 }
 
@@ -77,8 +80,16 @@ impl Unread {
         }
         inner.last += 1;
         let (number, noted) = (inner.last, Instant::now());
-        inner.facts.insert(id, Fact { workspace, number, noted, about: Vec::new() });
+        inner.facts.insert(id, Fact { workspace, number, noted, stored: noted, about: Vec::new() });
         inner.sought.entry(workspace).or_default().insert(number, noted);
+    }
+
+    /// Its row is durable. Answers how long that took.
+    fn stored(&self, id: InboxId) -> Option<Duration> {
+        let mut inner = self.inner();
+        let fact = inner.facts.get_mut(&id)?;
+        fact.stored = Instant::now();
+        Some(fact.stored - fact.noted)
     }
 
     /// Whether more facts may be taken in.
@@ -86,10 +97,11 @@ impl Unread {
         self.inner().facts.len() < FACTS_MAX
     }
 
-    /// It is about these, and will be told to them.
-    pub(super) fn found(&self, id: InboxId, about: &[ExecutionId]) {
+    /// It is about these, and will be told to them. The first time it answers how long it took to find them.
+    pub(super) fn found(&self, id: InboxId, about: &[ExecutionId]) -> Option<Duration> {
         let mut inner = self.inner();
-        let Some(fact) = inner.facts.get_mut(&id) else { return };
+        let fact = inner.facts.get_mut(&id)?;
+        let took = fact.about.is_empty().then(|| fact.stored.elapsed());
         let (workspace, number, noted) = (fact.workspace, fact.number, fact.noted);
         let earlier = std::mem::replace(&mut fact.about, about.to_vec());
         inner.forget_about(id, &earlier);
@@ -99,6 +111,7 @@ impl Unread {
         inner.forget_sought(workspace, number);
         drop(inner);
         self.changed.notify_waiters();
+        took
     }
 
     /// It was dealt with, or nothing can be done about it now.
@@ -180,6 +193,13 @@ impl NewFact {
     pub fn about(self, execution: ExecutionId) -> Self {
         self.shared.unread.found(self.id, &[execution]);
         self
+    }
+
+    /// Its row is durable now.
+    pub fn is_durable(&self) {
+        if let Some(took) = self.shared.unread.stored(self.id) {
+            self.shared.meters.stage(Stage::Stored, took);
+        }
     }
 
     /// It is durable, and may be acknowledged: has it dealt with, without a detour over the table if there is room.

@@ -1,7 +1,7 @@
 //! What travels between the door, the shards and the prospect actors.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -34,6 +34,11 @@ impl Work {
             Self::Wake | Self::Granted(..) => "wake",
             Self::Trigger(trigger, _) => trigger.name(),
         }
+    }
+
+    /// Whether it is something that has happened outside.
+    pub(super) const fn is_fact(&self) -> bool {
+        matches!(self, Self::Trigger(trigger, _) if trigger.is_fact())
     }
 }
 
@@ -68,6 +73,8 @@ pub(super) struct Inbound {
     #[expect(dead_code, reason = "held for its drop")]
     pub(super) place: Option<Place>,
     pub(super) arrived: Instant,
+    /// How long after that its actor was given it (the last time), in microseconds. Known of facts only.
+    pub(super) taken_micros: u32,
     /// Version conflicts met so far.
     pub(super) conflicts: u8,
 }
@@ -75,7 +82,7 @@ pub(super) struct Inbound {
 impl Inbound {
     pub(super) fn new(work: Work) -> Self {
         let errand = Arc::new(Errand { work, trace: None });
-        Self { errand, answer: None, permit: None, place: None, arrived: Instant::now(), conflicts: 0 }
+        Self { errand, answer: None, permit: None, place: None, arrived: Instant::now(), taken_micros: 0, conflicts: 0 }
     }
 
     /// The same as a part of a trace. To be said before it is handed over.
@@ -91,6 +98,18 @@ impl Inbound {
         let (account, slot) = place.whose();
         let work = Work::Granted(account, slot);
         Self { place: Some(place), ..Self::new(work) }
+    }
+
+    /// Its actor is given it.
+    pub(super) fn is_taken(&mut self) {
+        if self.errand.work.is_fact() {
+            self.taken_micros = u32::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// Of a fact: how long after its arrival its actor was given it.
+    pub(super) fn taken_after(&self) -> Option<Duration> {
+        self.errand.work.is_fact().then(|| Duration::from_micros(self.taken_micros.into()))
     }
 
     pub(super) fn answer(self, result: Result<Delivery, DeliverError>) {

@@ -135,14 +135,26 @@ pub enum Standing {
     },
 }
 
+impl Standing {
+    /// Whether this program can work with it. A newer one may have brought it further: its changes are made so that this one
+    /// goes on.
+    pub const fn is_usable(&self) -> bool {
+        matches!(self, Self::Current | Self::Newer { .. })
+    }
+}
+
 /// Looks at the schema and changes nothing.
 ///
 /// # Errors
 /// When Postgres cannot be asked.
 pub async fn standing(pool: &PgPool) -> Result<Standing, super::Error> {
-    let what = super::failed("looking at the schema");
-    let mut conn = pool.acquire().await.map_err(&what)?;
-    let applied = applied(&mut conn).await.map_err(&what)?;
+    let mut conn = pool.acquire().await.map_err(super::failed("looking at the schema"))?;
+    standing_of(&mut conn).await
+}
+
+/// The same over a connection of the caller's.
+pub(super) async fn standing_of(conn: &mut PgConnection) -> Result<Standing, super::Error> {
+    let applied = applied(conn).await.map_err(super::failed("looking at the schema"))?;
     let known = |version: i64| MIGRATOR.iter().find(|m| m.version == version);
     let changed = applied.iter().find(|(version, sum)| known(*version).is_some_and(|m| *m.checksum != **sum));
     if let Some((version, _)) = changed {

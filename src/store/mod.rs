@@ -41,6 +41,17 @@ pub mod writer;
 /// The connection pool. Cheap to clone.
 pub type Pool = sqlx::PgPool;
 
+tokio::task_local! {
+    /// Whose connections a task uses, for the metrics: the driver does not say which pool was exhausted.
+    static POOL: &'static str;
+}
+
+/// Says for the metrics which pool is asked in there: one of the values of [`telemetry::POOL`]. What runs in none of these is
+/// the engine's.
+pub(crate) fn with_pool<F: Future>(name: &'static str, inner: F) -> impl Future<Output = F::Output> {
+    POOL.scope(name, inner)
+}
+
 /// How long a caller waits for a free connection, or for Postgres to answer the first time.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -92,6 +103,16 @@ impl Error {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// Whether a connection failed because of TLS: the server has none, or its certificate does not hold.
+    pub fn is_about_tls(&self) -> bool {
+        match self {
+            Self::Unavailable { source: sqlx::Error::Tls(_), .. } => true,
+            // A certificate is looked at while bytes are read.
+            Self::Unavailable { source: sqlx::Error::Io(error), .. } => error.kind() == std::io::ErrorKind::InvalidData,
+            _ => false,
+        }
+    }
+
     /// The class of Postgres' error, as the metrics name it. By SQLSTATE; see [`telemetry::PERSIST_FAILURES`].
     pub fn class(&self) -> &'static str {
         let (Self::Unavailable { source, .. } | Self::Refused { source, .. }) = self else { return "other" };
@@ -114,7 +135,8 @@ impl Error {
     /// Sorts a driver error; `what` says what was tried.
     pub(crate) fn from_sqlx(what: &'static str, source: sqlx::Error) -> Self {
         if matches!(source, sqlx::Error::PoolTimedOut) {
-            metrics::counter!(telemetry::POOL_TIMEOUTS).increment(1);
+            let pool = POOL.try_with(|pool| *pool).unwrap_or("engine");
+            metrics::counter!(telemetry::POOL_TIMEOUTS, "pool" => pool).increment(1);
         }
         if is_transient(&source) {
             return Self::Unavailable { what, source };

@@ -13,6 +13,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::migrate::{Standing, standing_of};
 use super::{Error, Pool, failed};
 use crate::domain::id::AccountId;
 use crate::domain::time::Timestamp;
@@ -139,6 +140,17 @@ impl Eye {
         // One of both is zero.
         let offset = theirs.since(middle).as_secs_f64() - middle.since(theirs).as_secs_f64();
         Ok(Probe { round_trip, offset })
+    }
+
+    /// Asks how the schema stands.
+    ///
+    /// # Errors
+    /// When Postgres cannot be asked.
+    pub async fn schema(&mut self) -> Result<Standing, Error> {
+        let mut connection = self.open().await?;
+        let standing = standing_of(&mut connection).await?;
+        self.connection = Some(connection);
+        Ok(standing)
     }
 
     /// What waits in the inbox.

@@ -6,20 +6,29 @@ use metrics::{Counter, Histogram};
 
 use super::Metric;
 
-/// The values of a metric's only label.
-fn values(name: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let labels = Metric::find(name).map_or(&[][..], |m| m.labels);
-    labels.iter().take(1).flat_map(|label| label.values.iter().map(|value| (label.name, *value)))
-}
-
-/// The counters of a metric with one label, by its value.
+/// The handles of a metric with one label, by the values that the catalogue lists.
 #[derive(Debug)]
-pub struct Counters(HashMap<&'static str, Counter>);
+pub struct Handles<H>(HashMap<&'static str, H>);
+
+/// The counters of a metric with one label.
+pub type Counters = Handles<Counter>;
+
+/// The histograms of a metric with one label.
+pub type Histograms = Handles<Histogram>;
+
+impl<H> Handles<H> {
+    /// `look_up` is given the label's name and each of its values.
+    fn with(name: &'static str, look_up: impl Fn(&'static str, &'static str) -> H) -> Self {
+        let label = Metric::find(name).and_then(|metric| metric.labels.first());
+        let values = label.into_iter().flat_map(|label| label.values.iter().map(|value| (label.name, *value)));
+        Self(values.map(|(label, value)| (value, look_up(label, value))).collect())
+    }
+}
 
 impl Counters {
     /// Of a metric of the catalogue.
     pub fn of(name: &'static str) -> Self {
-        Self(values(name).map(|(label, value)| (value, metrics::counter!(name, label => value))).collect())
+        Self::with(name, |label, value| metrics::counter!(name, label => value))
     }
 
     /// Adds to the one of a value; one that the catalogue does not list is not counted.
@@ -30,14 +39,10 @@ impl Counters {
     }
 }
 
-/// The histograms of a metric with one label, by its value.
-#[derive(Debug)]
-pub struct Histograms(HashMap<&'static str, Histogram>);
-
 impl Histograms {
     /// Of a metric of the catalogue.
     pub fn of(name: &'static str) -> Self {
-        Self(values(name).map(|(label, value)| (value, metrics::histogram!(name, label => value))).collect())
+        Self::with(name, |label, value| metrics::histogram!(name, label => value))
     }
 
     /// Records a sample at a value; one that the catalogue does not list is not recorded.

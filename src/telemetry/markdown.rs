@@ -42,7 +42,7 @@ fn kind(metric: &Metric) -> String {
 fn labels(metric: &Metric) -> String {
     let shown = metric.labels.iter().map(|label| match label.values {
         [] => format!("`{}`", label.name),
-        // The version of this program, which changes with every release.
+        // Of this build, and another one in the next.
         [_] => format!("`{}`", label.name),
         values => format!("`{}`: {}", label.name, values.join(", ")),
     });

@@ -115,7 +115,9 @@ fn set_up() -> Result<Metrics, String> {
         describe(metric);
         show_zeroes(metric);
     }
-    metrics::gauge!(super::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    metrics::gauge!(super::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "revision" => env!("CAMPAIGND_COMMIT"),
+        "rustc" => env!("CAMPAIGND_RUSTC"))
+    .set(1.0);
     Ok(Metrics { handle, on })
 }
 
@@ -180,7 +182,7 @@ mod tests {
             r#"campaignd_persist_commit_seconds_bucket{le="0.005"} 1"#,
             r#"campaignd_persist_batch_rows_bucket{le="8"} 1"#,
             "# TYPE campaignd_persist_commit_seconds histogram",
-            "# HELP campaignd_residents Live prospect actors.",
+            "# HELP campaignd_actors Live actors; a channel is an account's.",
         ] {
             assert!(text.lines().any(|l| l == line), "no `{line}` in:\n{text}");
         }

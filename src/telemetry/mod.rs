@@ -17,7 +17,7 @@ mod tasks;
 pub mod trace;
 
 pub use self::catalog::{CATALOG, Kind, Label, Metric};
-pub use self::handles::{Counters, Histograms};
+pub use self::handles::{Counters, Handles, Histograms};
 pub use self::logging::init_logging;
 pub use self::markdown::markdown;
 pub use self::metrics::{Error, Metrics, install};

@@ -1,9 +1,7 @@
 //! The names of all metrics. What each one is, [`CATALOG`](super::CATALOG) says.
 
-/// Constant 1; the version is its label (gauge; label `version`).
+/// Constant 1; what it was built from is in its labels (gauge; labels `version`, `revision`, `rustc`).
 pub const BUILD_INFO: &str = "campaignd_build_info";
-/// Live prospect actors (gauge).
-pub const RESIDENTS: &str = "campaignd_residents";
 /// Executions without a live actor that have a wake-up (gauge).
 pub const PARKED: &str = "campaignd_parked";
 /// Actors that gave way because more were live than there may be (counter).
@@ -20,6 +18,8 @@ pub const COMMIT_SECONDS: &str = "campaignd_persist_commit_seconds";
 pub const COMMIT_ROWS: &str = "campaignd_persist_batch_rows";
 /// From the arrival of a trigger to its durable transition, in seconds (histogram; label `trigger`).
 pub const REACTION_SECONDS: &str = "campaignd_reaction_seconds";
+/// What the parts of a reaction to a fact from outside took, in seconds (histogram; label `stage`).
+pub const REACTION_STAGE_SECONDS: &str = "campaignd_reaction_stage_seconds";
 /// How long after its due time a timer was handled, in real seconds (histogram).
 pub const TIMER_LATENESS_SECONDS: &str = "campaignd_timer_lateness_seconds";
 /// Finished sends (counter; labels `channel`, `action`, `outcome`).
@@ -56,6 +56,12 @@ pub const MAILBOX: &str = "campaignd_mailbox_messages";
 pub const MAILBOX_LIMIT: &str = "campaignd_mailbox_limit";
 /// Triggers refused for want of room (counter).
 pub const MAILBOX_REJECTED: &str = "campaignd_mailbox_rejected_total";
+/// Works of prospects that are not done, and messages to shards that were not taken (gauge; label `kind`).
+pub const ACTOR_MAILBOX: &str = "campaignd_actor_mailbox_messages";
+/// The same at the shard where there are most (gauge; label `kind`).
+pub const ACTOR_MAILBOX_DEEPEST: &str = "campaignd_actor_mailbox_deepest";
+/// How long a message waits for its actor, by probes (histogram; label `kind`).
+pub const ACTOR_MAILBOX_SECONDS: &str = "campaignd_actor_mailbox_wait_seconds";
 /// Executions that wait to be read from the table (gauge).
 pub const LOADING: &str = "campaignd_executions_loading";
 /// Executions that have ended (counter; label `reason`).
@@ -88,7 +94,7 @@ pub const DB_UP: &str = "campaignd_db_up";
 pub const DB_PROBE_SECONDS: &str = "campaignd_db_probe_seconds";
 /// Connections to the database (gauge; labels `pool`, `state`).
 pub const POOL: &str = "campaignd_db_pool_connections";
-/// Callers that waited in vain for a connection (counter).
+/// Callers that waited in vain for a connection (counter; label `pool`).
 pub const POOL_TIMEOUTS: &str = "campaignd_db_pool_timeouts_total";
 /// Looks at the tables for the gauges (counter; label `outcome`).
 pub const SAMPLES: &str = "campaignd_table_samples_total";
@@ -120,6 +126,10 @@ pub const ACCOUNTS: &str = "campaignd_accounts";
 pub const ACCOUNTS_QUOTA: &str = "campaignd_accounts_quota";
 /// Calls of the provider's API (counter; labels `endpoint`, `code`).
 pub const PROVIDER_REQUESTS: &str = "campaignd_provider_requests_total";
+/// 1 while a provider refuses our API key (gauge; label `provider`).
+pub const KEY_REFUSED: &str = "campaignd_provider_key_refused";
+/// Spans that no collector has got (counter; label `reason`).
+pub const SPANS_LOST: &str = "campaignd_trace_spans_lost_total";
 /// Requests under way (gauge; label `kind`).
 pub const HTTP_IN_FLIGHT: &str = "campaignd_http_in_flight";
 /// Requests and connections refused for want of room (counter; label `kind`).

@@ -71,6 +71,20 @@ async fn a_server_that_lacks_nothing_is_well_and_each_thing_that_breaks_is_found
     assert!(found(&away.1, "database").contains("start Postgres") && !away.1.to_string().contains("ostrich"));
     assert!(away.1["checks"].as_array().unwrap().iter().any(|c| c["check"] == "leases" && c["level"] == "skipped"));
 
+    // A server without TLS where TLS is asked for, of the database and of the provider.
+    let separator = if world.db.url.contains('?') { '&' } else { '?' };
+    let with_tls = format!("{}{separator}sslmode=require", world.db.url);
+    let without = doctor(&world, &[("DATABASE_URL", &with_tls)]);
+    only(&without, &["database"]);
+    assert!(found(&without.1, "database").contains("look at sslmode"), "{:#}", without.1);
+    let https = format!("https://127.0.0.1:{}", world.sandbox);
+    let plain = doctor(&world, &[("CAMPAIGND_UNIPILE__BASE_URL", &https)]);
+    only(&plain, &["provider"]);
+    assert!(found(&plain.1, "provider").contains("it is the certificate"), "{:#}", plain.1);
+    let greedy = doctor(&world, &[("CAMPAIGND_DATABASE__CONNECTIONS", "5000")]);
+    only(&greedy, &["database"]);
+    assert!(found(&greedy.1, "database").contains("needs 5019 connections"), "{:#}", greedy.1);
+
     let half = doctor(&world, &[("CAMPAIGND_UNIPILE__WEBHOOK_SECRET", ""), ("CAMPAIGND_CLOCK__SPEED", "60")]);
     only(&half, &["settings"]);
     let said = found(&half.1, "settings");

@@ -165,7 +165,7 @@ fn a_query_with_a_wrong_name_label_or_value_is_noticed() {
     for (query, word) in [
         ("campaignd_send_total", "nothing exports"),
         ("campaignd_reaction_seconds{}", "nothing exports"),
-        (r#"campaignd_residents{job="a",channel="email"}"#, "no label `channel`"),
+        (r#"campaignd_parked{job="a",channel="email"}"#, "no label `channel`"),
         (r#"campaignd_sends_total{outcome=~"sent|lost"}"#, "never `lost`"),
     ] {
         let found = mistakes("here", query);

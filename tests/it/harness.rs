@@ -69,6 +69,17 @@ impl Db {
         Self { url, pool }
     }
 
+    /// From now on nobody gets into this database, and nobody stays: as if its server were gone.
+    pub(crate) async fn shut(&self) {
+        let (_, name) = self.url.rsplit_once('/').unwrap();
+        let mut conn = PgConnection::connect(&with_database(&self.url, "postgres")).await.unwrap();
+        let shut = format!(
+            "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        );
+        conn.execute(AssertSqlSafe(shut)).await.unwrap();
+    }
+
     /// Runs a script of several statements.
     pub(crate) async fn script(&self, sql: impl Into<String>) -> Result<(), sqlx::Error> {
         self.pool.execute(AssertSqlSafe(sql.into())).await.map(|_| ())

@@ -39,6 +39,7 @@ mod processes;
 mod proof;
 mod proof_check;
 mod reads;
+mod ready;
 mod recovery;
 mod sandbox;
 mod sandbox_control;

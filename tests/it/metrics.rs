@@ -205,6 +205,14 @@ async fn fifty_campaigns_over_many_accounts_make_no_more_series_than_one() {
     let many = Scrape::of(&world).await;
     std::fs::write(SCRAPE, &many.0).unwrap();
     assert_eq!(many.value(sent), 20.0 + 49.0 * 4.0);
+    for stage in ["stored", "found", "taken", "committed", "called"] {
+        let series = format!("campaignd_reaction_stage_seconds_count{{stage=\"{stage}\"}}");
+        assert!(many.value(&series) > 0.0, "people have accepted: {series}");
+    }
+    for kind in ["shard", "channel"] {
+        assert!(many.value(&format!("campaignd_actor_mailbox_wait_seconds_count{{kind=\"{kind}\"}}")) > 0.0);
+    }
+    assert!(many.0.contains("campaignd_build_info{") && many.0.contains("rustc=\"rustc 1."));
     // A histogram has no series before its first sample, and a status of HTTP none before its first answer: those may come
     // later. All others are there from the start, and nothing has a label with a value of its own.
     let from_the_start = |series: &BTreeSet<String>| -> BTreeSet<String> {

@@ -17,6 +17,18 @@ use crate::harness::{Db, scratch};
 /// A process that dies with the test.
 pub(crate) struct Process(Child);
 
+impl Process {
+    /// Asks it to stop.
+    pub(crate) fn terminate(&self) {
+        assert!(Command::new("kill").arg(self.0.id().to_string()).status().unwrap().success());
+    }
+
+    /// The exit code of one that has ended by itself; `None` while it runs.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        self.0.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -132,6 +144,27 @@ impl World {
         let request = self.http.post(url).header("Unipile-Auth", "the secret of this test");
         let answer = request.header("traceparent", traceparent).json(body).send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
+    /// What `/readyz` says: whether it is ready, and why not, as `name: detail`. `None`: nobody answers.
+    pub(crate) async fn readiness(&self) -> Option<(bool, Vec<String>)> {
+        let url = format!("http://127.0.0.1:{}/readyz", self.metrics);
+        let body: Value = self.http.get(url).send().await.ok()?.json().await.ok()?;
+        let text =
+            |reason: &Value| format!("{}: {}", reason["name"].as_str().unwrap(), reason["detail"].as_str().unwrap());
+        Some((body["ready"].as_bool()?, body["reasons"].as_array()?.iter().map(text).collect()))
+    }
+
+    /// What `/metrics` shows for a series; `None` when it does not show it.
+    pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
+        let url = format!("http://127.0.0.1:{}/metrics", self.metrics);
+        let text = self.http.get(url).send().await.ok()?.text().await.ok()?;
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?.parse().ok()
+    }
+
+    /// Where the API listens.
+    pub(crate) const fn api(&self) -> u16 {
+        self.api
     }
 
     /// The answer to anything, whatever it is.

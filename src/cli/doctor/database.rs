@@ -1,12 +1,13 @@
 //! The database: whether it answers, whose schema it has, who serves it, and what waits in it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Report;
 use crate::cli::database::{MAIN_DATABASE, in_database};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::id::SHARDS;
+use crate::domain::time::Timestamp;
 use crate::postgres;
 use crate::provider::Secret;
 use crate::store::doctor::{self as rows, Sender};
@@ -14,9 +15,9 @@ use crate::store::migrate::{self, Standing};
 use crate::store::{self, Pool};
 
 /// Connections that `serve` uses besides database.connections.
-const BESIDES: u32 = 17;
-/// How far the two clocks may be apart, in seconds.
-const APART_MAX: f64 = 2.0;
+const BESIDES: u32 = 19;
+/// How far the two clocks may be apart.
+const APART_MAX: Duration = Duration::from_secs(2);
 /// After this long a fact that waits is no longer one that was just stored, in seconds.
 const FACT_AGE_MAX: i64 = 60;
 
@@ -74,6 +75,9 @@ async fn connect(report: &mut Report, config: &Config) -> Option<Pool> {
         Ok(pool) => pool,
         Err(error) => {
             let todo = match error {
+                _ if error.is_about_tls() => {
+                    "look at sslmode and sslrootcert in DATABASE_URL, at the host's name in it, and at ssl in the settings of Postgres"
+                }
                 store::Error::Address(_) => "correct DATABASE_URL (or database.url)",
                 store::Error::Unavailable { .. } => {
                     "start Postgres, or correct host and port in DATABASE_URL; `psql \"$DATABASE_URL\"` tells more"
@@ -91,17 +95,7 @@ async fn connect(report: &mut Report, config: &Config) -> Option<Pool> {
             let took = began.elapsed();
             let ours = Clock::System.now() - took / 2;
             described(report, config, &server);
-            let apart = (ours.as_micros() - server.clock.as_micros()) as f64 / 1e6;
-            if apart.abs() > APART_MAX {
-                let says = format!("this machine's clock and the database's are {:.0} s apart", apart.abs());
-                report.find(
-                    "clock",
-                    says,
-                    "let NTP set both clocks (timedatectl status): due times go by ours, leases by its",
-                );
-            } else {
-                report.well("clock", "this machine's and the database's agree");
-            }
+            clocks(report, ours, server.clock);
             Some(pool)
         }
         Err(error) => {
@@ -109,6 +103,20 @@ async fn connect(report: &mut Report, config: &Config) -> Option<Pool> {
             None
         }
     }
+}
+
+fn clocks(report: &mut Report, ours: Timestamp, theirs: Timestamp) {
+    const CHECK: &str = "clock";
+    let apart = ours.since(theirs).max(theirs.since(ours));
+    if apart > APART_MAX {
+        let says = format!("this machine's clock and the database's are {} s apart", apart.as_secs());
+        return report.find(
+            CHECK,
+            says,
+            "let NTP set both clocks (timedatectl status): due times go by ours, leases by its",
+        );
+    }
+    report.well(CHECK, "this machine's and the database's agree");
 }
 
 fn described(report: &mut Report, config: &Config, server: &rows::Server) {
@@ -277,7 +285,7 @@ fn senders(report: &mut Report, accounts: &[Sender]) {
     }
 }
 
-fn work(report: &mut Report, config: &Config, waiting: &rows::Waiting, now: crate::domain::time::Timestamp) {
+fn work(report: &mut Report, config: &Config, waiting: &rows::Waiting, now: Timestamp) {
     const CHECK: &str = "work";
     let before = report.findings();
     let day = |at: Option<chrono::DateTime<chrono::Utc>>| {
@@ -321,5 +329,70 @@ fn work(report: &mut Report, config: &Config, waiting: &rows::Waiting, now: crat
     }
     if report.findings() == before {
         report.well(CHECK, format!("{} campaigns are active; nothing waits for a person", waiting.campaigns));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_767_603_600_000_000);
+
+    fn server() -> rows::Server {
+        rows::Server {
+            version: "17.2".to_owned(),
+            number: 170_002,
+            role: "campaignd".to_owned(),
+            clock: NOW,
+            is_standby: false,
+            connections: 97,
+        }
+    }
+
+    /// What is said about a server, and what to do about it.
+    fn said(server: &rows::Server) -> (Level, String) {
+        let mut report = Report::default();
+        described(&mut report, &Config::default(), server);
+        said_last(report)
+    }
+
+    fn said_last(mut report: Report) -> (Level, String) {
+        assert_eq!(report.0.len(), 1);
+        let check = report.0.remove(0);
+        (check.level, format!("{} -> {}", check.says, check.todo.unwrap_or_default()))
+    }
+
+    #[test]
+    fn a_server_that_is_too_old_a_standby_or_too_small_is_found_and_what_to_do_about_it_is_said() {
+        assert_eq!(said(&server()).0, Level::Well);
+        for (server, parts) in [
+            (
+                rows::Server { number: 140_012, version: "14.12".into(), ..server() },
+                ["Postgres 14.12 is too old", "15 or newer"],
+            ),
+            (rows::Server { is_standby: true, ..server() }, ["takes no writes", "point DATABASE_URL at the primary"]),
+            (
+                rows::Server { connections: 20, ..server() },
+                ["needs 39 connections, the server has 20", "raise max_connections"],
+            ),
+        ] {
+            let (level, text) = said(&server);
+            assert!(level == Level::Finding && parts.iter().all(|part| text.contains(part)), "{text}");
+        }
+    }
+
+    #[test]
+    fn clocks_that_are_apart_are_found_whichever_is_ahead() {
+        let apart = |ours: Timestamp, theirs: Timestamp| {
+            let mut report = Report::default();
+            clocks(&mut report, ours, theirs);
+            said_last(report)
+        };
+        for (ours, theirs) in [(NOW, NOW + Duration::from_secs(90)), (NOW + Duration::from_secs(90), NOW)] {
+            let (level, text) = apart(ours, theirs);
+            assert!(level == Level::Finding && text.contains("are 90 s apart -> let NTP"), "{text}");
+        }
+        assert_eq!(apart(NOW, NOW + APART_MAX).0, Level::Well);
     }
 }

@@ -104,6 +104,7 @@ pub(crate) async fn create(
     if stored == Stored::Duplicate {
         return Ok(Json(TriggerAnswer { duplicate: true, ..TriggerAnswer::default() }).into_response());
     }
+    noted.is_durable();
 
     // From here on the fact is durable. What cannot be done now is done from the inbox.
     if let Some(reason) = trigger.suppresses() {

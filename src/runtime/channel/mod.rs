@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, Histogram};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -51,6 +51,8 @@ pub(super) enum ChannelMessage {
     Rearm,
     /// Answer when nothing is in flight any more; start nothing.
     Drain(oneshot::Sender<()>),
+    /// Note how long this was on its way.
+    Probe(Instant),
 }
 
 /// What the jobs of a channel need, with the meters looked up once.
@@ -207,6 +209,7 @@ impl Actor for ChannelActor {
             ChannelMessage::Release => queue.release(),
             ChannelMessage::Rearm => queue.alarm = None,
             ChannelMessage::Drain(answer) => queue.drained = Some(answer),
+            ChannelMessage::Probe(sent) => queue.shared.meters.mailbox.record("channel", sent.elapsed().as_secs_f64()),
         }
         queue.ripen();
         queue.advance(&myself);

@@ -11,7 +11,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -66,11 +66,16 @@ pub(super) enum ShardMessage {
     Rearm,
     /// Answer when no work is in hand any more; start none by time.
     Drain(oneshot::Sender<()>),
+    /// Note how long this was on its way.
+    Probe(Instant),
 }
 
 /// The state of a shard.
 pub(super) struct Shard {
     shared: Arc<Shared>,
+    number: u16,
+    /// Messages from others that were taken so far.
+    taken: u64,
     /// Executions that are live or being read.
     entries: HashMap<ExecutionId, Entry>,
     /// Wake-ups of live executions.
@@ -128,15 +133,17 @@ impl Entry {
 impl Actor for ShardSupervisor {
     type Msg = ShardMessage;
     type State = Shard;
-    type Arguments = Arc<Shared>;
+    type Arguments = (Arc<Shared>, u16);
 
     async fn pre_start(
         &self,
         _: ActorRef<Self::Msg>,
-        shared: Self::Arguments,
+        (shared, number): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         Ok(Shard {
             shared,
+            number,
+            taken: 0,
             entries: HashMap::new(),
             wheel: Wheel::default(),
             asleep: Wheel::default(),
@@ -156,6 +163,8 @@ impl Actor for ShardSupervisor {
         message: Self::Msg,
         shard: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        // Its own alarm nobody has counted as sent.
+        shard.taken += u64::from(!matches!(message, ShardMessage::Tick));
         match message {
             ShardMessage::Deliver(execution, inbound) => shard.deliver(execution, inbound),
             ShardMessage::Loaded(rows) => {
@@ -187,10 +196,12 @@ impl Actor for ShardSupervisor {
             }
             ShardMessage::Release => shard.release(),
             ShardMessage::Drain(answer) => shard.drained = Some(answer),
+            ShardMessage::Probe(sent) => shard.shared.meters.mailbox.record("shard", sent.elapsed().as_secs_f64()),
         }
         shard.make_room();
         shard.turn_wheels(&myself);
         shard.count_parked();
+        shard.shared.mailboxes.handled(shard.number, shard.taken, shard.busy);
         if shard.busy == 0
             && let Some(drained) = shard.drained.take()
         {
@@ -237,11 +248,12 @@ impl Shard {
         if entry.in_hand.is_some() {
             return;
         }
-        let Some(next) = entry.queue.as_mut().and_then(|q| q.pop_front()) else {
+        let Some(mut next) = entry.queue.as_mut().and_then(|q| q.pop_front()) else {
             entry.queue = None;
             return;
         };
         self.dormant.remove(&execution);
+        next.is_taken();
         // A cast to an actor that is just dying is lost; its death hands the work out again.
         let _ = actor.cast(ProspectMessage::Handle(Arc::clone(&next.errand)));
         entry.in_hand = Some(Box::new(next));
@@ -289,7 +301,7 @@ impl Shard {
                 entry.crashes = 0;
                 // Whatever held it back, it is somewhere else now.
                 self.held.remove(&done.execution);
-                self.shared.meters.reaction.record(trigger, inbound.arrived.elapsed().as_secs_f64());
+                self.shared.meters.reacted(trigger, &inbound);
                 inbound.answer(Ok(Delivery::Applied { version, status: done.status }));
             }
         }

@@ -105,7 +105,7 @@ fn invited(id: ExecutionId, flow: &Flow) -> Execution {
 impl World {
     async fn new() -> Self {
         let (shared, (requests, changes)) = Shared::scripted(Clock::manual(START), RESIDENT_MAX);
-        let (shard, _) = ShardSupervisor::spawn(None, ShardSupervisor, Arc::clone(&shared)).await.unwrap();
+        let (shard, _) = ShardSupervisor::spawn(None, ShardSupervisor, (Arc::clone(&shared), 7)).await.unwrap();
         shared.shards.set(vec![shard.clone(); 1024]).unwrap();
         let flow = Arc::new(flow());
         let table: Map<_, _> = (0..PEOPLE).map(|n| (person(n), invited(person(n), &flow))).collect();

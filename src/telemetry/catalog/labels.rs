@@ -68,6 +68,10 @@ pub(super) const DEFERRAL: Label = Label {
     name: "reason",
     values: &["window", "hours", "day", "week", "rest", "gap", "busy", "campaign", "account", "quota", "throttled"],
 };
+/// Connections to the database that are shared.
+pub(super) const POOLS: Label = Label { name: "pool", values: &["api", "facts", "engine"] };
+/// The parts of a reaction, each by what ends it.
+pub(super) const STAGE: Label = Label { name: "stage", values: &["stored", "found", "taken", "committed", "called"] };
 /// Why an execution has ended.
 pub(super) const EXIT: Label = Label {
     name: "reason",

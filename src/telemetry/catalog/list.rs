@@ -2,7 +2,7 @@
 
 use metrics::Unit;
 
-use super::labels::{ACTION, CHANNEL, CLASS, DEFERRAL, EVENT, EXIT, LIST, TRIGGER, label};
+use super::labels::{ACTION, CHANNEL, CLASS, DEFERRAL, EVENT, EXIT, LIST, POOLS, STAGE, TRIGGER, label};
 use super::{Kind, Label, Metric};
 use crate::telemetry::names::*;
 
@@ -42,10 +42,17 @@ const fn seconds(name: &'static str, labels: &'static [Label], help: &'static st
 /// Every metric there is, by room.
 pub const CATALOG: &[Metric] = &[
     // The process and its actors.
-    gauge(BUILD_INFO, &[label("version", &[env!("CARGO_PKG_VERSION")])], "Constant 1; the version is a label."),
+    gauge(
+        BUILD_INFO,
+        &[
+            label("version", &[env!("CARGO_PKG_VERSION")]),
+            label("revision", &[env!("CAMPAIGND_COMMIT")]),
+            label("rustc", &[env!("CAMPAIGND_RUSTC")]),
+        ],
+        "Constant 1; version, commit and compiler are labels. `unknown`: it was not built in a repository.",
+    ),
     gauge(READY, &[], "1 while the database answers and the engine runs with everything read back: what /readyz says."),
     gauge(ACTORS, &[label("kind", &["prospect", "channel", "shard"])], "Live actors; a channel is an account's."),
-    gauge(RESIDENTS, &[], "Live prospect actors."),
     gauge(PARKED, &[], "Executions without a live actor that have a wake-up."),
     counter(PASSIVATED, &[], "Actors that gave way because more were live than there may be."),
     gauge(
@@ -55,6 +62,22 @@ pub const CATALOG: &[Metric] = &[
     ),
     gauge(MAILBOX_LIMIT, &[label("kind", &["trigger", "timer"])], "How many of them there may be at once."),
     counter(MAILBOX_REJECTED, &[], "Triggers from outside that were refused because there may be no more."),
+    gauge(
+        ACTOR_MAILBOX,
+        &[label("kind", &["prospect", "shard"])],
+        "What waits for actors: works of prospects that are not done, and messages that shards have not taken. What waits for \
+         accounts is in campaignd_channel_queue.",
+    ),
+    gauge(
+        ACTOR_MAILBOX_DEEPEST,
+        &[label("kind", &["prospect", "shard"])],
+        "The same at the shard where there is most.",
+    ),
+    seconds(
+        ACTOR_MAILBOX_SECONDS,
+        &[label("kind", &["channel", "shard"])],
+        "How long a message waits until its actor takes it, by some probes a second.",
+    ),
     gauge(LOADING, &[], "Executions that wait for their row to be read."),
     counter(QUARANTINED, &[], "Executions that crashed their actor again and again and were put aside."),
     counter(ACTOR_RESTARTS, &[], "Actors restarted after a panic."),
@@ -79,6 +102,13 @@ pub const CATALOG: &[Metric] = &[
     counter(TRANSITIONS, &[TRIGGER], "Durable transitions, by the trigger that caused them."),
     counter(ENDED, &[EXIT], "Executions that have ended, by why: the end of the funnel."),
     seconds(REACTION_SECONDS, &[TRIGGER], "From the arrival of a trigger at the engine to its durable transition."),
+    seconds(
+        REACTION_STAGE_SECONDS,
+        &[STAGE],
+        "What each part of a reaction to a fact from outside took: until it is stored, until it is known whom it is about, until \
+         their actor has it, until the transition is durable, and until the provider is called for the send that follows at \
+         once, which may wait for the account's hours and limits.",
+    ),
     seconds(TIMER_LATENESS_SECONDS, &[], "How long after its due time a timer was handled, in real time."),
     gauge(
         TIMERS,
@@ -102,10 +132,10 @@ pub const CATALOG: &[Metric] = &[
     stretch(CLOCK_OFFSET, &[], "The database's clock less this machine's."),
     gauge(
         POOL,
-        &[label("pool", &["api", "facts", "engine"]), label("state", &["idle", "used", "max"])],
+        &[POOLS, label("state", &["idle", "used", "max"])],
         "Connections to the database, and how many there may be.",
     ),
-    counter(POOL_TIMEOUTS, &[], "Callers that waited in vain for a connection."),
+    counter(POOL_TIMEOUTS, &[POOLS], "Callers that waited in vain for a connection, by the pool that they asked."),
     counter(
         SAMPLES,
         &[label("outcome", &["done", "failed"])],
@@ -160,6 +190,11 @@ pub const CATALOG: &[Metric] = &[
         ],
         "Calls of the provider's API, by the first part of the path and by the answer.",
     ),
+    gauge(
+        KEY_REFUSED,
+        &[label("provider", &["unipile"])],
+        "1 while the provider refuses our API key: nothing is sent through it.",
+    ),
     // What comes in.
     counter(WEBHOOKS, &[label("outcome", &["accepted", "duplicate", "refused"])], "Webhooks taken in."),
     counter(INBOX, &[label("outcome", &["applied", "ignored", "failed"])], "Inbox rows processed."),
@@ -201,6 +236,11 @@ pub const CATALOG: &[Metric] = &[
         AUTH_FAILURES,
         &[label("surface", &["api", "webhook"]), label("reason", &["missing", "invalid"])],
         "Requests without a valid key or secret.",
+    ),
+    counter(
+        SPANS_LOST,
+        &[label("reason", &["full", "refused"])],
+        "Spans that the collector has not got: too many at once, or it did not take them. Only with the feature `otel`.",
     ),
     // The async runtime and the process.
     gauge(RUNTIME_BUSY, &[], "Share of the last second that the worker threads of the async runtime were busy."),

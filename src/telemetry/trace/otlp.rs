@@ -1,7 +1,7 @@
 //! Stages as OTLP spans, over HTTP in protobuf, to a collector.
 //!
 //! Nobody waits for the collector: a bounded queue takes what has ended, one task sends it in batches, and what finds no room
-//! or cannot be delivered is dropped and counted in the log.
+//! or cannot be delivered is dropped and counted, in the metrics and in the log.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Finished, Known, Side};
 use crate::domain::time::Timestamp;
+use crate::telemetry::SPANS_LOST;
 
 /// Spans that wait for the collector; more are dropped.
 const QUEUE_MAX: usize = 4096;
@@ -43,6 +44,14 @@ struct Export {
     queue: mpsc::Sender<Message>,
     now: fn() -> Timestamp,
     dropped: AtomicU64,
+}
+
+impl Export {
+    /// Counts spans that the collector does not get. `reason` is one of the values of [`SPANS_LOST`].
+    fn lose(&self, reason: &'static str, spans: u64) {
+        self.dropped.fetch_add(spans, Relaxed);
+        metrics::counter!(SPANS_LOST, "reason" => reason).increment(spans);
+    }
 }
 
 enum Message {
@@ -104,7 +113,7 @@ pub async fn flush() {
 pub(super) fn take(stage: Finished) -> Option<Finished> {
     let Some(export) = EXPORT.get() else { return Some(stage) };
     if export.queue.try_send(Message::Span(Box::new(span(stage, (export.now)())))).is_err() {
-        export.dropped.fetch_add(1, Relaxed);
+        export.lose("full", 1);
     }
     None
 }
@@ -133,7 +142,7 @@ async fn deliver(exporter: opentelemetry_otlp::SpanExporter, mut messages: mpsc:
             && let Err(error) = exporter.export(spans).await
             && let Some(export) = EXPORT.get()
         {
-            export.dropped.fetch_add(count, Relaxed);
+            export.lose("refused", count);
             tracing::debug!(%error, "cannot export spans");
         }
         let lost = EXPORT.get().map_or(0, |export| export.dropped.load(Relaxed));
