@@ -77,7 +77,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.shared.in_flight.remove(&self.seat.account.id);
         let report = self.report.take().unwrap_or_else(|| {
-            tracing::error!(send.id = %self.job.hint.1, "a send's task crashed; its row will be looked at again");
+            // An engine that is stopping ends its tasks; the next start looks at the rows.
+            if !self.shared.is_draining() {
+                tracing::error!(send.id = %self.job.hint.1, "a send's task crashed; its row will be looked at again");
+            }
             // It may have been claimed.
             let job = Job { settles: true, ..self.job.clone() };
             Report::Later(job, self.shared.clock.now() + CRASH_WAIT)
