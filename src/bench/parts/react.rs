@@ -128,6 +128,15 @@ async fn inside(bench: &Bench, size: u64) -> Result<Part, Error> {
             bound(&mut part, &format!("{load}, handed to the channel {percentile}"), times, floor.as_deref());
         }
     }
+    if let Some(paced) = floor.as_deref().and_then(|floor| floor.postgres.as_ref()).map(|p| &p.commit_paced) {
+        for percent in [50.0, 99.0] {
+            let name = format!("idle, handed to the channel p{percent:.0}");
+            let commit = paced.percentile(percent).as_secs_f64();
+            let times = part.figure_mut(&name).and_then(|figure| figure.value).map(|took| took / commit);
+            let name = format!("{name}, against a commit that is paced as well");
+            part.figures.extend(times.map(|times| Figure::new(name, times, Unit::Times)));
+        }
+    }
     part.figures
         .push(Figure::new("1,000/s, provider not called within 10 s", uncalled as f64, Unit::Count).at_most(0.0));
     part.figures.push(
