@@ -74,6 +74,8 @@ names! {
         KeyRefused = "key_refused",
         /// The content or the request is refused: the step fails, no retry.
         Rejected = "rejected",
+        /// Of an invitation the note is refused, and perhaps nothing else: it is sent again without one, where its step lets it.
+        NoteRefused = "note_refused",
     }
 }
 

@@ -6,9 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ractor::ActorRef;
-use serde_json::Value;
-
 use super::channel::{ChannelMessage, Job, Report, Seat};
 use super::gather::Unanswered;
 use super::meters::deferred;
@@ -16,20 +13,20 @@ use super::roster::FlowError;
 use super::shared::Shared;
 use super::spend::{self, Spend};
 use super::work::{SendDetails, Work};
-use super::{Delivery, deliver_internal, mend, settle, thread};
+use super::{Delivery, deliver_internal, mend, note, request, settle};
 use crate::domain::account::{Account, AccountStatus};
-use crate::domain::address;
+use crate::domain::budget::Kind;
 use crate::domain::execution::Status;
-use crate::domain::limits;
+use crate::domain::flow::Step;
 use crate::domain::retry;
 use crate::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
 use crate::domain::suppression::Reason;
-use crate::domain::template::{self, fields};
 use crate::domain::trigger::Trigger;
-use crate::provider::{Recipient, SendFailure, SendRequest};
+use crate::provider::SendFailure;
 use crate::store::send::{self as rows, Claim, ClaimResult, Dispatch};
 use crate::telemetry;
 use crate::telemetry::trace::{self, Known, Side, Stage};
+use ractor::ActorRef;
 
 /// Wait before a job is tried again whose database read failed.
 const DATABASE_WAIT: Duration = Duration::from_millis(250);
@@ -163,8 +160,11 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     shared.unread.read(row.send.workspace, row.send.execution).await;
     let now = shared.clock.now();
     let send = job.hint.1;
+    let mut goes_without_note = false;
     match shared.roster.flow(row.send.campaign, row.send.flow_version).await {
         Ok(flow) => {
+            let tries_left = row.attempt < retry::ATTEMPTS_MAX;
+            goes_without_note = tries_left && flow.step(row.send.step).is_some_and(Step::goes_without_note);
             if let Some(open) = flow.window.as_ref().map(|w| w.next_open(now)).filter(|open| *open > now) {
                 deferred(account.channel, "window");
                 return Report::Later(job, open);
@@ -179,7 +179,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         // Said below, as the reason why there is nothing to send.
         Err(FlowError::Unrunnable(_)) => {}
     }
-    let request = match request(shared, account, &mut row).await {
+    let request = match request::of(shared, account, &mut row).await {
         Ok(request) => request,
         Err(FlowError::Store(error)) => {
             tracing::warn!(send.id = %send, %error, "cannot read what a send needs; trying again");
@@ -195,9 +195,16 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         tracing::error!(account.id = %account.id, provider = account.provider, "no such provider is configured");
         return Report::Held(job, row.send.campaign);
     };
-    let spent = match spend::spend(account, &row, &request, now) {
+    let spent = match spend::spend(account, &row, &request, goes_without_note, now) {
         Spend::Now(spent) => spent,
         Spend::Closed(until) => return Report::Rest(job, until),
+        // As if the provider had said so.
+        Spend::WithoutNote => {
+            let error = "the account sends no more notes now: the invitation goes without".to_owned();
+            let outcome = SendOutcome::Failed { class: FailureClass::NoteRefused, error };
+            finish(shared, account, &row, outcome, Receipt::default()).await;
+            return Report::Gone(send);
+        }
         // Into the line of what it has turned out to be.
         Spend::Scarce(kind, until) => return Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
         Spend::Unreadable(error) => {
@@ -211,7 +218,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         created_at: row.send.created_at,
         account: account.id,
         account_shard: account.id.shard(),
-        recipient: recipient_json(&request.recipient),
+        recipient: request::recipient_json(&request.recipient),
         subject: request.subject.clone(),
         body: request.body.clone(),
         at: now,
@@ -275,9 +282,12 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     let throttled = matches!(&result, Err(SendFailure::Refused { code, .. }) if code == THROTTLED);
     let quota_rest =
         if throttled { retry::backoff(row.send.execution, row.send.step, row.dispatch_count + 1) } else { QUOTA_REST };
+    let mut no_notes = false;
     let (outcome, receipt) = match result {
         Ok(receipt) => (SendOutcome::Sent, receipt),
         Err(SendFailure::Refused { class, code, message, learnt }) => {
+            no_notes = note::is_used_up(class, &code);
+            let class = note::class(class, &code, goes_without_note);
             (SendOutcome::Failed { class, error: format!("{code}: {message}") }, learnt)
         }
         Err(SendFailure::Unknown { message, learnt }) => (SendOutcome::Unknown { error: message }, learnt),
@@ -295,7 +305,11 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         deferred(account.channel, if throttled { "throttled" } else { "quota" });
     }
     // Of an account with a budget only what is used up rests; what it may still do goes on.
-    let brake = spend::brake_after(account, &request, (&outcome, &receipt), throttled, now);
+    let brake = if no_notes {
+        account.budget.is_some().then(|| (Kind::InviteWithNote, now + QUOTA_REST))
+    } else {
+        spend::brake_after(account, &request, (&outcome, &receipt), throttled, now)
+    };
     let rest = match &outcome {
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } if brake.is_some() => gap,
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Some(now + quota_rest),
@@ -415,87 +429,4 @@ async fn halt(shared: &Arc<Shared>, account: &Account, reason: &str) {
     }
     shared.roster.note_halted(account.id);
     shared.roster_changed.notify_one();
-}
-
-/// What is handed to the provider: the row's texts once it has been claimed, else the flow's, rendered now. Takes the
-/// prospect out of the row.
-pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispatch) -> Result<SendRequest, FlowError> {
-    let unfit = FlowError::Unrunnable;
-    let recipient = recipient(row);
-    let link = shared.unsubscribing.url(row.send.action, row.send.execution);
-    if row.dispatch_count > 0 {
-        let (subject, body) = (row.subject.clone(), row.body.clone());
-        let reply_to = thread::of_row(shared, row).await.and_then(|t| t.message_id);
-        return Ok(SendRequest { reply_to, ..request_of(account, row, recipient, (subject, body), link) });
-    }
-    let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await?;
-    let step = flow.step(row.send.step).ok_or_else(|| unfit(format!("the flow has no step {}", row.send.step)))?;
-    let thread = thread::of_step(shared, row, step).await?;
-    let mut variables = fields::of_prospect(row.prospect.take());
-    if let (Some(object), Some(link)) = (variables.as_object_mut(), &link) {
-        object.insert(template::UNSUBSCRIBE_URL.into(), link.as_str().into());
-    }
-    let render = |what: &str, text: &Option<String>| {
-        text.as_deref()
-            .map(|t| template::render(t, &variables))
-            .transpose()
-            .map_err(|e| unfit(format!("cannot render the {what} of step `{}`: {e}", step.id)))
-    };
-    let subject = step
-        .subject
-        .as_deref()
-        .map(|t| template::render_line(t, &variables))
-        .transpose()
-        .map_err(|e| unfit(format!("cannot render the subject of step `{}`: {e}", step.id)))?;
-    let subject = thread::subject(step, thread.as_ref(), subject).map_err(unfit)?;
-    let body = render("message", &step.message)?;
-    limits::check(step.action, subject.as_deref(), body.as_deref())
-        .map_err(|e| unfit(format!("step `{}`: {e}", step.id)))?;
-    let reply_to = thread.and_then(|t| t.message_id);
-    Ok(SendRequest { reply_to, ..request_of(account, row, recipient, (subject, body), link) })
-}
-
-fn request_of(
-    account: &Account,
-    row: &Dispatch,
-    recipient: Recipient,
-    (subject, body): (Option<String>, Option<String>),
-    unsubscribe_url: Option<String>,
-) -> SendRequest {
-    SendRequest {
-        send: row.send.id,
-        provider_account_id: account.provider_account_id.clone(),
-        action: row.send.action,
-        recipient,
-        subject,
-        body,
-        reply_to: None,
-        unsubscribe_url,
-    }
-}
-
-/// The first of these that has a value. One with a line break is none: it could add a header to a mail.
-fn text(prospect: &Value, keys: &[&str]) -> Option<String> {
-    let value = |key: &&str| prospect.get(*key)?.as_str().map(str::trim).filter(|t| !t.is_empty());
-    keys.iter().filter_map(value).find(|t| address::is_one_line(t)).map(str::to_owned)
-}
-
-/// Column names differ between databases that are taken over: the usual ones are tried in order.
-fn recipient(row: &Dispatch) -> Recipient {
-    let prospect = &row.prospect;
-    Recipient {
-        name: fields::person_name(prospect),
-        linkedin: text(prospect, &["linkedin_url", "linkedin_profile_url", "linkedin", "linkedin_id"]),
-        email: text(prospect, &["email", "email_address"]),
-        phone: text(prospect, &["phone", "phone_number", "whatsapp"]),
-        recipient_id: row.learnt.recipient_id.clone(),
-        chat_id: row.learnt.chat_id.clone(),
-    }
-}
-
-fn recipient_json(recipient: &Recipient) -> Value {
-    serde_json::json!({
-        "linkedin": recipient.linkedin, "email": recipient.email, "phone": recipient.phone,
-        "recipient_id": recipient.recipient_id, "chat_id": recipient.chat_id,
-    })
 }

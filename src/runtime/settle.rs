@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::{Job, Report, Seat};
-use super::dispatch::{finish, request};
+use super::dispatch::finish;
+use super::request;
 use super::roster::FlowError;
 use super::shared::Shared;
 use crate::domain::send::{Action, FailureClass, Receipt, SendOutcome};
@@ -41,7 +42,7 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
         tracing::warn!(send.id = %row.send.id, %error, "cannot read a flow; trying again");
         return Report::Later(job, wait_from(shared, now, UNREADABLE_WAIT));
     }
-    let request = match request(shared, account, &mut row).await {
+    let request = match request::of(shared, account, &mut row).await {
         Ok(request) => request,
         Err(FlowError::Store(error)) => {
             tracing::warn!(send.id = %row.send.id, %error, "cannot read what a send needs; trying again");

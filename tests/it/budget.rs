@@ -119,7 +119,7 @@ async fn no_first_touch_waits_behind_those_of_another_kind_whose_budget_is_used_
     limit(&rig, account, json!({"invite_with_note": {"day": 1}})).await;
     let noted = rig
         .campaign(&json!({"schema_version": 1, "steps": [
-            {"id": "invite", "action": "send_linkedin_cr", "message": "hello"}]}))
+            {"id": "invite", "action": "send_linkedin_cr", "message": "hello", "note_required": true}]}))
         .await;
     rig.prospects(noted, 30).await;
     rig.start().await;

@@ -451,6 +451,24 @@ async fn a_visit_and_an_inmail_need_no_connection() {
 }
 
 #[tokio::test]
+async fn when_the_notes_of_a_free_account_are_used_up_its_invitations_go_without() {
+    let mut world = World::new().await;
+    world.account(Channel::Linkedin, LINKEDIN_ONE).await;
+    world.post("/sandbox/quotas", json!([{"action": "note", "window": "31d", "limit": 1}])).await;
+    let flow = json!({"schema_version": 1, "steps": [{"id": "invite", "action": "send_linkedin_cr", "message": "Hi"}]});
+    world.people(&flow, &["ann", "ben", "cem"]).await;
+    world.start().await;
+    world.rig.until_all_final().await;
+    let mut notes = Vec::new();
+    for name in ["ann", "ben", "cem"] {
+        notes.append(&mut world.texts("invite", &profile(name)).await);
+    }
+    notes.sort();
+    assert_eq!(notes, ["", "", "Hi"]);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_note_that_grew_too_long_fails_its_step_before_anybody_is_called() {
     let mut world = World::new().await;
     world.account(Channel::Linkedin, LINKEDIN_ONE).await;

@@ -26,6 +26,7 @@ mod import;
 mod lease;
 mod metrics;
 mod migrate;
+mod note;
 mod operator;
 #[cfg(feature = "otel")]
 mod otlp;
@@ -55,6 +56,6 @@ mod suppress;
 mod tidy;
 mod trace;
 mod unsubscribe;
-mod webhook;
 mod waiting;
+mod webhook;
 mod writer;

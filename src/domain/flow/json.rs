@@ -37,6 +37,9 @@ fn step(flow: &Flow, step: &Step) -> Value {
     if step.in_thread {
         map.insert("in_thread".to_owned(), json!(true));
     }
+    if step.note_required {
+        map.insert("note_required".to_owned(), json!(true));
+    }
     if !step.delay.is_zero() {
         map.insert("delay".to_owned(), json!(duration::format(step.delay)));
     }

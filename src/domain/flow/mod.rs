@@ -98,6 +98,8 @@ pub struct Step {
     pub message: Option<String>,
     /// For a mail: whether it answers our last mail to the person, in the same thread.
     pub in_thread: bool,
+    /// For an invitation with a note: whether it is not sent without the note when the provider refuses that.
+    pub note_required: bool,
     /// After this step, before the next. Without a wait: from success. With one: see `wait_for`.
     pub delay: Duration,
     /// Waits for a trigger once the send has succeeded.
@@ -107,6 +109,17 @@ pub struct Step {
 }
 
 impl Step {
+    /// Whether it is sent again without its note when the provider refuses that.
+    pub fn goes_without_note(&self) -> bool {
+        self.action == Action::SendLinkedinCr && self.message.is_some() && !self.note_required
+    }
+
+    /// Whether what it sends uses up the account's notes: an invitation that goes without when there are none does not wait for
+    /// them.
+    pub fn needs_note(&self) -> bool {
+        self.message.is_some() && !self.goes_without_note()
+    }
+
     /// Whether one of its texts uses a variable, with or without a default.
     pub fn writes(&self, variable: &str) -> bool {
         [&self.subject, &self.message].into_iter().flatten().any(|text| {

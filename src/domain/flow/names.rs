@@ -10,7 +10,7 @@ pub(super) const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "su
 pub(super) const STOP_ON: &[&str] = &["reply", "unsubscribe", "hard_bounce"];
 /// Keys of a step.
 pub(super) const STEP: &[&str] =
-    &["id", "action", "subject", "message", "in_thread", "variants", "delay", "wait_for", "requires"];
+    &["id", "action", "subject", "message", "in_thread", "note_required", "variants", "delay", "wait_for", "requires"];
 /// Keys of `wait_for`.
 pub(super) const WAIT: &[&str] = &["trigger", "timeout", "check_every", "max_checks", "on_timeout"];
 /// Actions of the language that this version cannot carry out.

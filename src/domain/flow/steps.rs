@@ -35,6 +35,7 @@ pub(super) struct Draft {
     pub(super) subject: Option<String>,
     pub(super) message: Option<String>,
     pub(super) in_thread: bool,
+    pub(super) note_required: bool,
     pub(super) delay: Option<Duration>,
     /// The outer one: whether the step waits.
     pub(super) wait: Option<WaitDraft>,
@@ -57,6 +58,7 @@ impl Draft {
             subject: self.subject,
             message: self.message,
             in_thread: self.in_thread,
+            note_required: self.note_required,
             delay,
             wait_for,
             requires: self.requires,
@@ -73,6 +75,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, place: &Place, index: usi
         subject: None,
         message: None,
         in_thread: false,
+        note_required: false,
         delay: None,
         wait: None,
         requires: Requires::default(),
@@ -91,6 +94,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, place: &Place, index: usi
     reader.unknown_keys(map, place, names::STEP);
     read_variants(reader, map, &place.key("variants"));
     draft.in_thread = read_in_thread(reader, map, &place.key("in_thread"), draft.does);
+    draft.note_required = read_note_required(reader, map, &place.key("note_required"), draft.does);
     (draft.subject, draft.message) = text::read(reader, map, place, draft.does, draft.in_thread);
     let delay = read_delay(reader, map, place);
     draft.wait = reader.get(map, "wait_for").map(|w| wait::read(reader, w, &place.key("wait_for"), place, delay));
@@ -171,6 +175,22 @@ fn read_in_thread(reader: &mut Reader, map: &Map<String, Value>, place: &Place, 
         reader.add(place, format!("{action} has no thread: only send_email goes on in one, remove it"));
     }
     wanted && does == Does::Built(Action::SendEmail)
+}
+
+/// Whether an invitation is not sent without its note.
+fn read_note_required(reader: &mut Reader, map: &Map<String, Value>, place: &Place, does: Does) -> bool {
+    let Some(value) = reader.get(map, "note_required") else { return false };
+    let Some(wanted) = value.as_bool() else {
+        reader.add(place, format!("must be true or false, not {}", kind(value)));
+        return false;
+    };
+    if wanted
+        && let Does::Built(action) = does
+        && (action != Action::SendLinkedinCr || reader.get(map, "message").is_none())
+    {
+        reader.add(place, "is for a send_linkedin_cr with a message: there is no note here, remove it");
+    }
+    wanted && does == Does::Built(Action::SendLinkedinCr)
 }
 
 fn read_variants(reader: &mut Reader, map: &Map<String, Value>, place: &Place) {

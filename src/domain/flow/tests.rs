@@ -378,6 +378,25 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+#[test]
+fn only_an_invitation_with_a_note_can_require_it() {
+    let invite = |members: Value| {
+        let mut step = json!({"id": "a", "action": "send_linkedin_cr", "message": "m"});
+        step.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        flow(json!([step]))
+    };
+    let read = parse(&invite(json!({"note_required": true}))).unwrap();
+    assert!(read.steps[0].note_required && !read.steps[0].goes_without_note());
+    assert_eq!(parse(&to_json(&read)), Ok(read));
+    let read = parse(&invite(json!({"note_required": false}))).unwrap();
+    assert!(read.steps[0].goes_without_note() && to_json(&read)["steps"][0].get("note_required").is_none());
+    one(invite(json!({"note_required": "yes"})), "$.steps[0].note_required", "true or false");
+    one(mail_with(json!({"note_required": true})), "$.steps[0].note_required", "there is no note here");
+    let bare = flow(json!([{"id": "a", "action": "send_linkedin_cr", "note_required": true}]));
+    one(bare, "$.steps[0].note_required", "there is no note here");
+    assert!(!parse(&flow(json!([{"id": "a", "action": "send_linkedin_cr"}]))).unwrap().steps[0].goes_without_note());
+}
+
 prop_compose! {
     fn any_step()(
         action in prop::sample::select(Action::ALL), subject in "[a-z]{1,9}", message in "[a-zA-Z é.]{0,20}x", note in any::<bool>(),
@@ -396,6 +415,7 @@ prop_compose! {
             id: String::new(),
             action,
             in_thread: false,
+            note_required: action == Action::SendLinkedinCr && note && connected,
             subject: matches!(action, Action::SendEmail | Action::SendLinkedinInmail).then_some(subject),
             message: match action {
                 Action::Wait | Action::VisitLinkedinProfile => None,

@@ -65,7 +65,14 @@ fn settle(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
                     row.status = SendStatus::Pending;
                     m.next.last_error = Some(error.clone());
                 }
-                FailureClass::RecipientPermanent | FailureClass::Rejected => {
+                // Another send, due now: its text is no part of the decision, whoever carries it out leaves the note out.
+                FailureClass::NoteRefused if step.goes_without_note() && m.next.attempt < retry::ATTEMPTS_MAX => {
+                    m.next.last_error = Some(error.clone());
+                    m.next.open_send = None;
+                    m.next.status = Status::Pending;
+                    m.next.next_execution_at = Some(m.now);
+                }
+                FailureClass::RecipientPermanent | FailureClass::Rejected | FailureClass::NoteRefused => {
                     m.error(error);
                     m.next.open_send = None;
                     m.step_failed(step);

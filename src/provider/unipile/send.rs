@@ -65,6 +65,9 @@ impl Unipile {
             Err(e) if e.is_kind("already_invited_recently") => {
                 self.invited_before(account, &recipient, e, learnt).await
             }
+            Err(e) if note.is_some() && refuses_note(&e) => {
+                Err(refused(FailureClass::NoteRefused, e.code(), e.to_string(), learnt))
+            }
             Err(e) => Err(self.failure(account, &e, learnt).await),
         }
     }
@@ -205,6 +208,13 @@ impl Unipile {
             Err(other) => other.of_read(learnt),
         }
     }
+}
+
+/// Whether an invitation with a note may be refused for the note alone: free accounts have shorter notes and few of them, and
+/// when they are used up they hear the same as when all invitations are.
+fn refuses_note(error: &Error) -> bool {
+    matches!(error.meaning(), Meaning::Refused(_))
+        && (error.is_kind("too_many_characters") || error.is_kind("cannot_resend_yet"))
 }
 
 /// The text to send, if there is one.

@@ -12,15 +12,17 @@ mod account;
 mod claim;
 mod echo;
 mod load;
+mod note;
 pub mod review;
 mod settle;
 mod thread;
-
 mod walk;
+
 pub use account::{halt_account, hold_accounts, let_go_accounts, reopen_stale_gates, resume_account};
 pub use claim::{Claim, ClaimOutcome, ClaimResult, Spent, claim};
 pub use echo::{in_hand, of_send, said};
 pub use load::{Dispatch, Gate, Learnt, OpenSend, in_flight, load_for_dispatch, open_sends};
+pub use note::note_refused;
 pub use settle::{Orphan, close_orphan, count_settle};
 pub use thread::{Thread, thread};
 

@@ -36,6 +36,7 @@ fn plain(id: &str, action: Action, delay: Duration) -> Step {
         subject: matches!(action, Action::SendEmail | Action::SendLinkedinInmail).then(|| "Hello".to_owned()),
         message: (!matches!(action, Action::Wait | Action::VisitLinkedinProfile)).then(|| "Hello".to_owned()),
         in_thread: false,
+        note_required: false,
         delay,
         wait_for: None,
         requires: Requires::default(),

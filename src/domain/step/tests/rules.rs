@@ -246,6 +246,34 @@ fn a_refused_recipient_fails_the_step_without_another_try() {
 }
 
 #[test]
+fn an_invitation_refused_for_its_note_is_another_send_at_once_and_fails_where_the_note_is_required() {
+    let refused = || Run::new(seed_flow()).on(Trigger::Due).after(HOUR).fails(FailureClass::NoteRefused);
+    let run = refused();
+    run.stands(Status::Pending, 1, Some(at_hour(1)));
+    assert_eq!(
+        (run.finish().status, run.execution.open_send, run.execution.error_count),
+        (SendStatus::Failed, None, 0)
+    );
+    assert!(run.execution.last_error.is_some());
+    let first = Run::new(seed_flow()).on(Trigger::Due).open();
+    let again = run.on(Trigger::Due);
+    assert_eq!((again.new_sends()[0].attempt, again.open() == first), (2, false));
+    again.sent().stands(Status::WaitingTrigger, 1, Some(at_hour(73)));
+    // Whatever a provider says, not for ever.
+    let mut run = refused();
+    for _ in 1..5 {
+        run = run.on(Trigger::Due).fails(FailureClass::NoteRefused);
+    }
+    run.stands(Status::Pending, 2, Some(at_hour(73)));
+
+    let mut flow = seed_flow();
+    flow.steps[0].note_required = true;
+    let run = Run::new(flow).on(Trigger::Due).fails(FailureClass::NoteRefused);
+    run.stands(Status::Pending, 2, Some(at_hour(72)));
+    assert_eq!(run.execution.failed_steps, [1]);
+}
+
+#[test]
 fn already_connected_counts_as_accepted_and_done() {
     let run = Run::new(seed_flow()).on(Trigger::Due).fails(FailureClass::AlreadyDone);
     run.stands(Status::Pending, 2, Some(START));

@@ -263,7 +263,7 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
                 SendOutcome::Failed { class, .. } => match class {
                     // Already connected: the wait is satisfied as well.
                     FailureClass::AlreadyDone => "pending@2 +row failed",
-                    FailureClass::RetryLater => "pending@1 +row failed",
+                    FailureClass::RetryLater | FailureClass::NoteRefused => "pending@1 +row failed",
                     FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused => {
                         "executing@1 +row pending"
                     }
@@ -277,7 +277,7 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
                 SendOutcome::Sent => "paused(waiting_trigger)@1 +row sent",
                 SendOutcome::Failed { class, .. } => match class {
                     FailureClass::AlreadyDone => "paused(pending)@2 +row failed",
-                    FailureClass::RetryLater => "paused(pending)@1 +row failed",
+                    FailureClass::RetryLater | FailureClass::NoteRefused => "paused(pending)@1 +row failed",
                     FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused => {
                         "paused(executing)@1 +row pending"
                     }
@@ -296,7 +296,8 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
                     FailureClass::AlreadyDone
                     | FailureClass::RetryLater
                     | FailureClass::RecipientPermanent
-                    | FailureClass::Rejected => "completed(replied)@4 +row failed",
+                    | FailureClass::Rejected
+                    | FailureClass::NoteRefused => "completed(replied)@4 +row failed",
                 },
                 SendOutcome::Unknown { .. } => "completed(replied)@4 +row unknown",
                 SendOutcome::NotSent => "completed(replied)@4 +row cancelled",

@@ -108,6 +108,28 @@ async fn a_refusal_for_an_earlier_invitation_is_settled_by_the_profile() {
 }
 
 #[tokio::test]
+async fn an_invitation_may_be_refused_for_its_note_and_one_without_a_note_never() {
+    use FailureClass::{AccountQuota, NoteRefused, Rejected};
+    for (status, kind, with_note, without) in [
+        (400, "too_many_characters", NoteRefused, Rejected),
+        (422, "cannot_resend_yet", NoteRefused, AccountQuota),
+        (422, "limit_exceeded", AccountQuota, AccountQuota),
+    ] {
+        let (_, unipile) = Server::start(move |_, _| error(status, kind)).await;
+        let mut request = to_jane(Action::SendLinkedinCr);
+        request.recipient.recipient_id = jane();
+        assert_eq!(class_of(&unipile.send(&request).await.unwrap_err()).0, with_note, "{kind}");
+        request.body = Some(" ".into());
+        assert_eq!(class_of(&unipile.send(&request).await.unwrap_err()).0, without, "{kind}");
+    }
+    // Nobody knows what became of that one.
+    let (_, unipile) = Server::start(|_, _| error(500, "cannot_resend_yet")).await;
+    let mut request = to_jane(Action::SendLinkedinCr);
+    request.recipient.recipient_id = jane();
+    assert!(matches!(unipile.send(&request).await, Err(SendFailure::Unknown { .. })));
+}
+
+#[tokio::test]
 async fn what_cannot_be_sent_is_refused_without_a_request() {
     use FailureClass::{RecipientPermanent, Rejected};
     let (server, unipile) = Server::start(|call, _| panic!("{call}")).await;
