@@ -12,7 +12,7 @@ use campaignd::store::api_key;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::fake::{Act, Read, Rig, WORKSPACE};
+use crate::fake::{Act, NOW, Read, Rig, WORKSPACE};
 
 /// The API over a rig's engine.
 pub(crate) struct Desk {
@@ -196,4 +196,49 @@ async fn only_what_nobody_knows_can_be_decided() {
         let (status, _) = desk.resolve(gone, "sent").await;
         assert_eq!(status, 404, "{gone}");
     }
+}
+
+#[tokio::test]
+async fn what_is_rare_is_found_page_by_page_and_no_page_looks_at_everything() {
+    let mut rig = Rig::manual().await;
+    rig.start().await;
+    let desk = Desk::over(&rig).await;
+    // Two a second, and a burst of 15,000 in one second; the oldest of all has failed.
+    let (now, nobody) = (NOW.to_utc(), "00000000-0000-0000-0000-000000000009");
+    rig.db
+        .script(format!(
+            "INSERT INTO sends (workspace_id, id, created_at, execution_id, shard, prospect_id, campaign_id, flow_version, step,
+                 step_id, action, channel, attempt, account_id, account_shard, status)
+             SELECT '{WORKSPACE}', gen_random_uuid(), '{now}'::timestamptz
+                     - interval '1 second' * CASE WHEN n <= 15000 THEN 50 + n / 15001.0 ELSE n / 2.0 END,
+                 '{nobody}', 0, '{nobody}', '{nobody}', 1, 1, 'm1', 'send_email', 'email', 1, '{nobody}', 0,
+                 CASE WHEN n = 60000 THEN 'failed' ELSE 'sent' END
+             FROM generate_series(1, 60000) AS n; ANALYZE sends"
+        ))
+        .await
+        .unwrap();
+    let mut pages = Vec::new();
+    let mut path = "/v1/sends?status=failed".to_owned();
+    loop {
+        let (status, page) = desk.call("GET", &path, Value::Null).await;
+        assert_eq!(status, 200, "{page}");
+        pages.push(page["sends"].as_array().unwrap().len());
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/sends?status=failed&cursor={cursor}");
+    }
+    assert_eq!(pages.iter().sum::<usize>(), 1, "{pages:?}");
+    assert!((3..6).contains(&pages.len()), "20,000 to 30,000 of 60,000 each: {pages:?}");
+
+    // Without a filter each page is full, and together they are all there is.
+    let (mut seen, mut path) = (std::collections::HashSet::new(), "/v1/sends?limit=500".to_owned());
+    loop {
+        let (_, page) = desk.call("GET", &path, Value::Null).await;
+        let sends = page["sends"].as_array().unwrap();
+        assert!(sends.iter().all(|s| seen.insert(s["id"].as_str().unwrap().to_owned())), "twice");
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        assert_eq!(sends.len(), 500);
+        path = format!("/v1/sends?limit=500&cursor={cursor}");
+    }
+    assert_eq!(seen.len(), 60_000);
+    assert!(rig.stop().await);
 }
