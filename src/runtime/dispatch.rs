@@ -119,7 +119,7 @@ async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
         }
         SendStatus::Unknown => {
             shared.settles(row.send.id, account.channel);
-            settle::read_back(shared, seat, job, row).await
+            settle::read_back(shared, seat, Job { settles: true, ..job }, row).await
         }
         // Taken back before anybody was called: its execution waits to hear that.
         SendStatus::Cancelled if row.is_open_send => {
