@@ -122,7 +122,7 @@ async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
         }
         SendStatus::Unknown => {
             shared.settles(row.send.id, account.channel);
-            settle::read_back(shared, seat, job, row).await
+            settle::read_back(shared, seat, Job { settles: true, ..job }, row).await
         }
         // Taken back before anybody was called: its execution waits to hear that.
         SendStatus::Cancelled if row.is_open_send => {
@@ -198,19 +198,15 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         tracing::error!(account.id = %account.id, provider = account.provider, "no such provider is configured");
         return Report::Held(job, row.send.campaign);
     };
-    let spent = match spend::spend(account, &row, &request, now) {
+    let spent = match spend::spend(account, &row, &request, goes_without_note, now) {
         Spend::Now(spent) => spent,
         Spend::Closed(until) => return Report::Rest(job, until),
         // As if the provider had said so.
-        Spend::NoNotes(_) if goes_without_note => {
+        Spend::WithoutNote => {
             let error = "the account sends no more notes now: the invitation goes without".to_owned();
             let outcome = SendOutcome::Failed { class: FailureClass::NoteRefused, error };
             finish(shared, account, &row, outcome, Receipt::default()).await;
             return Report::Gone(send);
-        }
-        Spend::NoNotes(until) => {
-            let slot = job.slot.with_kind(Kind::InviteWithNote);
-            return Report::Scarce(Job { slot, ..job }, until);
         }
         // Into the line of what it has turned out to be.
         Spend::Scarce(kind, until) => return Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
@@ -294,8 +290,8 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     let (outcome, receipt) = match result {
         Ok(receipt) => (SendOutcome::Sent, receipt),
         Err(SendFailure::Refused { class, code, message, learnt }) => {
-            let class = note::class(class, &code, goes_without_note);
             no_notes = note::is_used_up(class, &code);
+            let class = note::class(class, &code, goes_without_note);
             (SendOutcome::Failed { class, error: format!("{code}: {message}") }, learnt)
         }
         Err(SendFailure::Unknown { message, learnt }) => (SendOutcome::Unknown { error: message }, learnt),

@@ -13,6 +13,7 @@ use super::shard::ShardMessage;
 use super::shared::Shared;
 use crate::domain::account::Account;
 use crate::domain::id::{AccountId, CampaignId, ExecutionId};
+use crate::domain::send::SendStatus;
 use crate::store::send::{self, OpenSend};
 use crate::store::{self, execution, migrate};
 use crate::telemetry;
@@ -184,6 +185,13 @@ async fn start_channels(shared: &Arc<Shared>, accounts: Vec<Arc<Account>>) -> Re
 /// Hints at everything that is open for these accounts.
 async fn tell_all(shared: Arc<Shared>, accounts: Vec<AccountId>) {
     for send in open_sends(&shared, &accounts).await {
+        // Not through the line: it is read back while the account rests.
+        if send.status != SendStatus::Pending
+            && let Some(channel) = shared.channels.get(&send.account)
+        {
+            let _ = channel.cast(ChannelMessage::Open(vec![send]));
+            continue;
+        }
         let flow = shared.roster.flow(send.campaign, send.flow_version).await.ok();
         let slot = Slot::of_open(send.action, send.step, flow.as_deref());
         shared.backlog(send.account).hint(slot, (send.workspace, send.id));

@@ -21,8 +21,8 @@ pub(super) enum Spend {
     /// The account does nothing of this kind before that.
     /// [`Timestamp::MAX`]: as long as its limits are what they are.
     Scarce(Kind, Timestamp),
-    /// The account sends no note before that; without its note the invitation may go now.
-    NoNotes(Timestamp),
+    /// Go on, but without the note: the account sends no more of them now.
+    WithoutNote,
     /// Nobody knows what the account has done: nothing may be sent.
     Unreadable(String),
 }
@@ -38,24 +38,31 @@ pub(super) fn gap(account: &Account, send: SendId) -> Duration {
     account.budget.as_ref().map_or(least, |budget| budget.spacing.gap(account.id, send).max(least))
 }
 
-/// Asks the account's budget.
-pub(super) fn spend(account: &Account, row: &Dispatch, request: &SendRequest, now: Timestamp) -> Spend {
+/// Asks the account's budget. `goes_without_note`: an invitation for which it is enough that it may go without its note.
+pub(super) fn spend(
+    account: &Account,
+    row: &Dispatch,
+    request: &SendRequest,
+    goes_without_note: bool,
+    now: Timestamp,
+) -> Spend {
     let free = Spend::Now(None);
     let Some(budget) = &account.budget else { return free };
     let knows_chat = request.recipient.chat_id.is_some();
-    let Some(kind) = kind_of(request.action, request.body.as_deref(), knows_chat) else { return free };
+    let Some(mut kind) = kind_of(request.action, request.body.as_deref(), knows_chat) else { return free };
     let Some(gate) = &row.gate else { return Spend::Unreadable("the account has no gate".to_owned()) };
     let mut history = match History::of_gate(gate.history.as_ref(), gate.rests.as_ref()) {
         Ok(history) => history,
         Err(why) => return Spend::Unreadable(why),
     };
     let decide = |kind| budget.decide(&history, kind, (account.id, account.since), request.send, now);
-    let decision = decide(kind);
-    if kind == Kind::InviteWithNote && matches!(decide(Kind::Invite), Decision::Allowed { .. }) {
-        match decision {
-            Decision::Allowed { .. } => {}
-            Decision::Wait { until, .. } => return Spend::NoNotes(until),
-            Decision::Never { .. } => return Spend::NoNotes(Timestamp::MAX),
+    let mut decision = decide(kind);
+    if kind == Kind::InviteWithNote && goes_without_note && !matches!(decision, Decision::Allowed { .. }) {
+        // It waits as long as one without a note, not until there are notes again.
+        kind = Kind::Invite;
+        decision = decide(kind);
+        if matches!(decision, Decision::Allowed { .. }) {
+            return Spend::WithoutNote;
         }
     }
     match decision {
@@ -98,6 +105,10 @@ pub(super) fn brake_after(
         SendOutcome::Sent => rest_after_usage(receipt.usage_percent?.into())?,
         _ => return None,
     };
-    let kind = kind_of(request.action, request.body.as_deref(), request.recipient.chat_id.is_some())?;
+    let kind = match kind_of(request.action, request.body.as_deref(), request.recipient.chat_id.is_some())? {
+        // All invitations are meant: that notes alone are used up is said otherwise.
+        Kind::InviteWithNote => Kind::Invite,
+        kind => kind,
+    };
     Some((kind, now + rest))
 }

@@ -1,5 +1,7 @@
 //! Invitations whose note the provider does not take.
 
+use std::time::Duration;
+
 use campaignd::domain::account::Channel;
 use campaignd::domain::execution::{ExitReason, Status};
 use campaignd::domain::id::AccountId;
@@ -8,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::fake::{Act, NOW, Rig, hours, parsed};
 
+/// Room comes back when the quarter of an hour in which it was used has left the window.
+const QUARTER: Duration = Duration::from_secs(900);
 const USED_UP: &str = "errors/cannot_resend_yet";
 
 fn noted(required: bool) -> Value {
@@ -105,6 +109,60 @@ async fn an_account_of_few_notes_sends_as_many_and_the_other_invitations_without
 }
 
 #[tokio::test]
+async fn an_invitation_that_may_go_without_its_note_waits_for_neither_notes_nor_those_who_need_them() {
+    let mut rig = Rig::manual().await;
+    let account = rig.account(Channel::Linkedin, "seat").await;
+    let limits = json!({"kind": "linkedin_free", "spacing": {"min": "0s", "max": "0s"}, "warm_up": null,
+        "limits": {"invite": {"day": 3, "week": 21}}});
+    sqlx::query("UPDATE accounts SET limits = $2 WHERE id = $1")
+        .bind(account.0)
+        .bind(limits)
+        .execute(&rig.db.pool)
+        .await
+        .unwrap();
+    let (required, others) = (rig.campaign(&noted(true)).await, rig.campaign(&noted(false)).await);
+    rig.prospects(required, 20).await;
+    rig.start().await;
+    rig.fake.until_calls(1).await;
+    rig.wait("the others wait for a note", async || rig.handle().lined() > 0).await;
+    // On the day of the only note two more, then three a day: none waits until there are notes again.
+    let ids = rig.prospects(others, 6).await;
+    rig.handle().arrivals();
+    rig.fake.until_calls(3).await;
+    rig.clock.advance(hours(24) + QUARTER);
+    rig.advance_until(Duration::from_secs(1), "the next day", async || rig.fake.calls().len() >= 6).await;
+    rig.clock.advance(hours(24) + QUARTER);
+    rig.advance_until(Duration::from_secs(1), "the day after", async || rig.fake.calls().len() >= 7).await;
+    for id in &ids {
+        rig.until(*id, "invited", |e| e.exit_reason == Some(ExitReason::Finished)).await;
+    }
+    assert_eq!(rig.fake.calls().iter().filter(|c| c.text.is_empty()).count(), 6);
+    assert!(rig.clock.now() < NOW + hours(24 * 3));
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
+async fn when_nearly_all_invitations_are_used_up_none_goes_out_without_its_note_either() {
+    let mut rig = Rig::manual().await;
+    let account = rig.account(Channel::Linkedin, "seat").await;
+    budget(&rig, account, "linkedin_premium").await;
+    let campaign = rig.campaign(&noted(false)).await;
+    rig.fake.script(|_, _| Act::Refuse(FailureClass::AccountQuota, "errors/limit_exceeded"));
+    rig.prospects(campaign, 2).await;
+    rig.start().await;
+    rig.until_true("SELECT coalesce(rests ? 'invite', false) FROM account_gate").await;
+    rig.fake.script(|_, _| Act::Ok);
+    rig.clock.advance(hours(23));
+    rig.clock.advance(hours(2));
+    rig.until_all_final().await;
+    assert!(rig.fake.calls().iter().all(|c| c.text == "hello"));
+    assert!(
+        rig.one::<bool>(&format!("SELECT bool_and(claimed_at >= '{}') FROM sends", (NOW + hours(24)).to_utc())).await
+    );
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
 async fn a_lost_answer_to_an_invitation_without_its_note_is_read_back_and_not_sent_twice() {
     let mut rig = Rig::manual().await;
     rig.account(Channel::Linkedin, "seat").await;
@@ -116,7 +174,7 @@ async fn a_lost_answer_to_an_invitation_without_its_note_is_read_back_and_not_se
     });
     let id = rig.prospects(campaign, 1).await[0];
     rig.start().await;
-    let second = std::time::Duration::from_secs(1);
+    let second = Duration::from_secs(1);
     rig.advance_until(second, "sent", async || rig.execution(id).await.status.is_final()).await;
     assert_eq!(rig.sends(id).await, ["1 1 failed", "1 2 sent"]);
     assert_eq!((rig.fake.calls().len(), rig.fake.doubled()), (3, vec![]));

@@ -37,6 +37,31 @@ async fn a_read_back_does_not_wait_until_the_account_has_rested() {
 }
 
 #[tokio::test]
+async fn a_read_back_goes_on_after_a_restart_though_the_account_rests() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Email, "box").await;
+    rig.db.script("UPDATE accounts SET min_gap_ms = 86400000").await.unwrap();
+    let campaign = rig.campaign(&mails(1)).await;
+    rig.prospects(campaign, 2).await;
+    let mut lost = false;
+    rig.fake.script(move |_, _| if std::mem::replace(&mut lost, true) { Act::Ok } else { Act::UnknownAfter });
+    rig.fake.reads(|_, _| Read::Error);
+    rig.start().await;
+    rig.until_true("SELECT count(*) = 2 AND bool_or(status = 'unknown') FROM sends").await;
+    rig.advance_until(SECOND, "read back once", async || !rig.fake.finds().is_empty()).await;
+    assert!(rig.stop().await);
+    let before = rig.fake.finds().len();
+    rig.fake.reads(move |_, n| if n == before { Read::Error } else { Read::Ledger });
+    rig.start().await;
+    rig.advance_until(SECOND, "read back", async || count(&rig, "status = 'sent'").await == 1).await;
+    assert!(rig.clock.now() < NOW + hours(1), "the account rests for a day");
+    rig.clock.advance(hours(24));
+    rig.until_all_final().await;
+    assert_eq!(rig.fake.doubled(), []);
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
 async fn a_read_back_goes_on_after_working_hours_and_what_was_not_sent_waits_for_the_next_day() {
     let mut rig = Rig::manual().await;
     let account = rig.account(Channel::Whatsapp, "number").await;

@@ -114,6 +114,12 @@ impl Step {
         self.action == Action::SendLinkedinCr && self.message.is_some() && !self.note_required
     }
 
+    /// Whether what it sends uses up the account's notes: an invitation that goes without when there are none does not wait for
+    /// them.
+    pub fn needs_note(&self) -> bool {
+        self.message.is_some() && !self.goes_without_note()
+    }
+
     /// Whether one of its texts uses a variable, with or without a default.
     pub fn writes(&self, variable: &str) -> bool {
         [&self.subject, &self.message].into_iter().flatten().any(|text| {

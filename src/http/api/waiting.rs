@@ -74,11 +74,7 @@ pub(crate) async fn waiting_on(
         _ => None,
     };
     let channel = step.as_ref().and_then(|step| step.action.channel());
-    let mut why = Reasons {
-        texted: step.as_ref().is_some_and(|step| step.message.is_some()),
-        goes_without_note: step.as_ref().is_some_and(Step::goes_without_note),
-        ..Reasons::default()
-    };
+    let mut why = Reasons { needs_note: step.as_ref().is_some_and(Step::needs_note), ..Reasons::default() };
     let account = open.as_ref().map(|open| AccountId(open.account_id));
     if let (Some(Channel::Whatsapp), Some(account)) =
         (channel, account.or_else(|| chosen_account(execution, Channel::Whatsapp)))
@@ -93,10 +89,10 @@ pub(crate) async fn waiting_on(
         } else if let Some(chosen) =
             chosen_account(execution, channel).or_else(|| runtime.account_drawn(id, execution.execution_id(), channel))
             && let Some(row) = account::list(pool, workspace, Some(chosen)).await?.pop()
-            && let Some(kind) = step.and_then(|step| Kind::of(step.action, step.message.is_some(), why.first))
+            && let Some(kind) = step.and_then(|step| Kind::of(step.action, step.needs_note(), why.first))
         {
             let stopped = row.status_reason.as_ref().map(|why| (format!("it is stopped ({why})"), None));
-            let why_not = stopped.or_else(|| Waits::of_account(&row).why(kind, why.goes_without_note, now));
+            let why_not = stopped.or_else(|| Waits::of_account(&row).why(kind, now));
             why.budget = why_not.map(|(text, until)| (row, text, until));
         }
     }
@@ -108,10 +104,8 @@ pub(crate) async fn waiting_on(
 struct Reasons {
     /// The next step's channel, for which there is no account.
     missing: Option<Channel>,
-    /// The next step has a text.
-    texted: bool,
-    /// It is an invitation that goes without its note when no more notes may be sent.
-    goes_without_note: bool,
+    /// The next step has a text that it does not go without.
+    needs_note: bool,
     /// Nothing has gone to this person on the step's channel yet.
     first: bool,
     /// The account that contacts this person, and why it does not send, or has no room for the next step in its budget.
@@ -244,8 +238,8 @@ fn explain_send(open: &OpenSend, campaign: &str, why: &Reasons, at: Timestamp) -
                 ..say("account", format!("{action} waits its turn: account '{account}' sends again at {}", shown(at)))
             },
             None => match Action::parse(action)
-                .and_then(|action| Kind::of(action, why.texted, why.first))
-                .and_then(|kind| Waits::of_send(open).why(kind, why.goes_without_note, at))
+                .and_then(|action| Kind::of(action, why.needs_note, why.first))
+                .and_then(|kind| Waits::of_send(open).why(kind, at))
             {
                 Some((text, until)) => WaitingOn {
                     until,

@@ -54,7 +54,7 @@ impl Slot {
     /// Of the send that an execution decides with this step.
     pub(in crate::runtime) fn of(execution: &Execution, step: Option<&Step>) -> Self {
         let lane = Lane::of(execution);
-        let kind = step.and_then(|step| Kind::of(step.action, step.message.is_some(), lane == Lane::First));
+        let kind = step.and_then(|step| Kind::of(step.action, step.needs_note(), lane == Lane::First));
         Self { lane, kind }
     }
 
@@ -62,7 +62,7 @@ impl Slot {
     /// to the line it turns out to belong to ([`with_kind`](Self::with_kind)).
     pub(in crate::runtime) fn of_open(action: Action, step: u32, flow: Option<&Flow>) -> Self {
         let lane = Lane::of_step(step);
-        let has_text = flow.and_then(|flow| flow.step(step)).is_some_and(|step| step.message.is_some());
+        let has_text = flow.and_then(|flow| flow.step(step)).is_some_and(Step::needs_note);
         Self { lane, kind: Kind::of(action, has_text, lane == Lane::First) }
     }
 
