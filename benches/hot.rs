@@ -1,4 +1,4 @@
-//! The hot pieces alone: one step, one batch through the writer, one activation, one template.
+//! The hot pieces alone: one step, one batch through the writer, one activation, one template, one stage of a trace.
 //!
 //! `cargo bench` runs them all; `cargo bench -- step` those with "step" in their name. The batch through Postgres needs an
 //! installed one and is left out without it: it runs a private cluster of its own without fsync, so that what is measured
@@ -28,6 +28,7 @@ use campaignd::store::lease::{self, Lease, LeaseView};
 use campaignd::store::row::Columns;
 use campaignd::store::writer::Change;
 use campaignd::store::{self, Pool, campaign, migrate};
+use campaignd::telemetry::trace::{Known, Sampler, Share, Side, Stage};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -196,5 +197,27 @@ fn one_template(c: &mut Criterion) {
     c.bench_function("template", |b| b.iter(|| template::render(black_box(TEXT), black_box(&person)).unwrap()));
 }
 
-criterion_group!(benches, one_step, one_encoding, one_activation, one_template, one_batch);
+/// A stage of a trace: what all pay where nothing is traced, and what one pays that is. Nobody listens to the log.
+fn one_stage(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut group = c.benchmark_group("stage");
+    for (name, share) in [("off", 0.0), ("sampled", 1.0)] {
+        let outer = Stage::of(Sampler::new(Share::of(share)).decide(std::iter::empty(), true), "outer");
+        group.bench_function(name, |b| {
+            b.iter_custom(|n| {
+                runtime.block_on(outer.run(async move {
+                    let began = Instant::now();
+                    for _ in 0..n {
+                        let mut stage = Stage::within("inner", Side::Inside);
+                        stage.note("n", || Known::Count(black_box(7)));
+                        black_box(stage.run(async { black_box(7) }).await);
+                    }
+                    began.elapsed()
+                }))
+            });
+        });
+    }
+}
+
+criterion_group!(benches, one_step, one_encoding, one_activation, one_template, one_stage, one_batch);
 criterion_main!(benches);

@@ -166,7 +166,7 @@ def dashboard(name, title, description, panels, channel=False):
         variables.append(variable("channel", "Channel", 'label_values(campaignd_channel_queue{job=~"$job"}, channel)'))
     start = (
         'resets(campaignd_http_requests_total{SEL,route="/metrics",method="GET",code="200"}[2m]) '
-        "* on (job, instance) group_left (version) campaignd_build_info{SEL} > 0"
+        "* on (job, instance) group_left (version, revision) campaignd_build_info{SEL} > 0"
     ).replace("SEL", SELECTION)
     annotations = [
         {
@@ -186,7 +186,7 @@ def dashboard(name, title, description, panels, channel=False):
             "name": "Starts",
             "expr": start,
             "titleFormat": "start of {{instance}}",
-            "textFormat": "version {{version}}",
+            "textFormat": "version {{version}}, commit {{revision}}",
             "step": "30s",
         },
     ]

@@ -272,6 +272,7 @@ async fn account_status(shared: &Arc<Shared>, account: &Account, message: &str) 
         "ERROR" | "STOPPED" | "CREDENTIALS" | "DELETED" => {
             send::halt_account(&shared.pool, workspace, id, &format!("the provider says {message}")).await?;
             catch_up::broken(&shared.pool, workspace, id, message).await?;
+            tracing::warn!(account.id = %id, message, "the account is halted until it works again: its provider says that it does not");
         }
         _ => return Ok(Verdict::ignored("an account status that changes nothing")),
     }

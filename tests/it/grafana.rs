@@ -256,6 +256,37 @@ fn every_alert_has_a_severity_a_summary_a_runbook_and_two_tests() {
     }
 }
 
+/// All the program's sources, on one line: texts are wrapped in there.
+fn sources(directory: &Path, all: &mut String) {
+    for entry in fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()) {
+        if entry.is_dir() {
+            sources(&entry, all);
+        } else {
+            let text = fs::read_to_string(&entry).unwrap().replace("\\\n", "");
+            all.push_str(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+    }
+}
+
+#[test]
+fn what_runbooks_quote_from_the_log_is_what_the_program_says() {
+    // What the driver says.
+    const FOREIGN: &[&str] = &["pool timed out"];
+    let (mut all, mut quoted) = (String::new(), 0);
+    sources(&root().join("src"), &mut all);
+    for (name, book) in files("docs/runbooks", "md") {
+        let book = book.split_whitespace().collect::<Vec<_>>().join(" ");
+        for after in book.split("`docker compose logs campaignd`)").skip(1) {
+            let end = [after.find(" - "), after.find(" ## ")].into_iter().flatten().min().unwrap_or(after.len());
+            for line in after[..end].split('`').skip(1).step_by(2) {
+                quoted += 1;
+                assert!(all.contains(line) || FOREIGN.contains(&line), "{name}: nothing says `{line}`");
+            }
+        }
+    }
+    assert!(quoted > 15, "{quoted}");
+}
+
 #[test]
 fn runbooks_name_commands_that_exist_and_link_to_runbooks_that_exist() {
     use std::process::Command;

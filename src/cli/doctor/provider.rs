@@ -81,7 +81,7 @@ fn refused(report: &mut Report, error: &Error) {
     let says = error.to_string();
     let todo = match error {
         Error::Api(refusal) if matches!(refusal.status, 401 | 403) => {
-            "set CAMPAIGND_UNIPILE__API_KEY to an access token of this tenant; every send fails until then"
+            "set CAMPAIGND_UNIPILE__API_KEY to an access token of this tenant; nothing is sent until then"
         }
         Error::Api(refusal) if refusal.status == 404 => {
             "correct unipile.base_url: nothing of Unipile's is at this address"
