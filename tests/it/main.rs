@@ -39,6 +39,7 @@ mod proof;
 mod proof_check;
 mod reads;
 mod recovery;
+mod replies;
 mod sandbox;
 mod sandbox_control;
 mod sandbox_linkedin;
