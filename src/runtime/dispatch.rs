@@ -20,6 +20,7 @@ use super::{Delivery, deliver_internal, mend, settle, thread};
 use crate::domain::account::{Account, AccountStatus};
 use crate::domain::address;
 use crate::domain::execution::Status;
+use crate::domain::flow::Track;
 use crate::domain::limits;
 use crate::domain::retry;
 use crate::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
@@ -424,7 +425,8 @@ pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispat
     if row.dispatch_count > 0 {
         let (subject, body) = (row.subject.clone(), row.body.clone());
         let reply_to = thread::of_row(shared, row).await.and_then(|t| t.message_id);
-        return Ok(SendRequest { reply_to, ..request_of(account, row, recipient, (subject, body), link) });
+        let track = thread::track_of_row(shared, row).await;
+        return Ok(SendRequest { reply_to, track, ..request_of(account, row, recipient, (subject, body), link) });
     }
     let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await?;
     let step = flow.step(row.send.step).ok_or_else(|| unfit(format!("the flow has no step {}", row.send.step)))?;
@@ -447,10 +449,11 @@ pub(super) async fn request(shared: &Shared, account: &Account, row: &mut Dispat
         .map_err(|e| unfit(format!("cannot render the subject of step `{}`: {e}", step.id)))?;
     let subject = thread::subject(step, thread.as_ref(), subject).map_err(unfit)?;
     let body = render("message", &step.message)?;
-    limits::check(step.action, subject.as_deref(), body.as_deref())
+    let kind = account.budget.as_ref().map(|b| b.kind);
+    limits::check_for(kind, step.action, subject.as_deref(), body.as_deref())
         .map_err(|e| unfit(format!("step `{}`: {e}", step.id)))?;
     let reply_to = thread.and_then(|t| t.message_id);
-    Ok(SendRequest { reply_to, ..request_of(account, row, recipient, (subject, body), link) })
+    Ok(SendRequest { reply_to, track: step.track, ..request_of(account, row, recipient, (subject, body), link) })
 }
 
 fn request_of(
@@ -468,6 +471,7 @@ fn request_of(
         subject,
         body,
         reply_to: None,
+        track: Track::default(),
         unsubscribe_url,
     }
 }

@@ -10,7 +10,7 @@ use super::names::{self, mend_word, not_built, quote};
 use super::parse::{Form, Reader, kind};
 use super::problem::Place;
 use super::wait::{self, WaitDraft};
-use super::{Requires, Step, legacy, text};
+use super::{Requires, Step, Track, legacy, text};
 
 /// The longest id.
 const ID_MAX: usize = 64;
@@ -35,6 +35,7 @@ pub(super) struct Draft {
     pub(super) subject: Option<String>,
     pub(super) message: Option<String>,
     pub(super) in_thread: bool,
+    pub(super) track: Track,
     pub(super) delay: Option<Duration>,
     /// The outer one: whether the step waits.
     pub(super) wait: Option<WaitDraft>,
@@ -57,6 +58,7 @@ impl Draft {
             subject: self.subject,
             message: self.message,
             in_thread: self.in_thread,
+            track: self.track,
             delay,
             wait_for,
             requires: self.requires,
@@ -73,6 +75,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, place: &Place, index: usi
         subject: None,
         message: None,
         in_thread: false,
+        track: Track::default(),
         delay: None,
         wait: None,
         requires: Requires::default(),
@@ -91,6 +94,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, place: &Place, index: usi
     reader.unknown_keys(map, place, names::STEP);
     read_variants(reader, map, &place.key("variants"));
     draft.in_thread = read_in_thread(reader, map, &place.key("in_thread"), draft.does);
+    draft.track = read_track(reader, map, &place.key("track"), draft.does);
     (draft.subject, draft.message) = text::read(reader, map, place, draft.does, draft.in_thread);
     let delay = read_delay(reader, map, place);
     draft.wait = reader.get(map, "wait_for").map(|w| wait::read(reader, w, &place.key("wait_for"), place, delay));
@@ -171,6 +175,18 @@ fn read_in_thread(reader: &mut Reader, map: &Map<String, Value>, place: &Place, 
         reader.add(place, format!("{action} has no thread: only send_email goes on in one, remove it"));
     }
     wanted && does == Does::Built(Action::SendEmail)
+}
+
+/// What a mail is tracked for.
+fn read_track(reader: &mut Reader, map: &Map<String, Value>, place: &Place, does: Does) -> Track {
+    let Some(value) = reader.get(map, "track") else { return Track::default() };
+    let Some(words) = reader.words(value, place, names::TRACK, &[]) else { return Track::default() };
+    if let Does::Built(action) = does
+        && action != Action::SendEmail
+    {
+        reader.add(place, format!("{action} cannot be tracked: only send_email can, remove it"));
+    }
+    Track { opens: words.contains(&"opens"), links: words.contains(&"links") }
 }
 
 fn read_variants(reader: &mut Reader, map: &Map<String, Value>, place: &Place) {
