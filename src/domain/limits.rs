@@ -3,10 +3,13 @@
 //!
 //! Lengths are counted in characters, as the provider does. Called by `flow` and by whoever renders.
 
+use super::budget::AccountKind;
 use super::send::Action;
 
-/// LinkedIn's longest invitation note. Free accounts have 200: the provider refuses those itself.
+/// LinkedIn's longest invitation note.
 const NOTE_MAX: usize = 300;
+/// The same of an account without a subscription. What the provider refuses has used up one of its few notes.
+const FREE_NOTE_MAX: usize = 200;
 /// LinkedIn's longest message.
 const LINKEDIN_MAX: usize = 8000;
 /// LinkedIn's longest InMail.
@@ -76,6 +79,27 @@ pub fn check(action: Action, subject: Option<&str>, text: Option<&str>) -> Resul
     Ok(())
 }
 
+/// The same, when it is known what the account is.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_for(
+    kind: Option<AccountKind>,
+    action: Action,
+    subject: Option<&str>,
+    text: Option<&str>,
+) -> Result<(), String> {
+    check(action, subject, text)?;
+    let length = text.map_or(0, |text| text.trim().chars().count());
+    if (kind, action) == (Some(AccountKind::LinkedinFree), Action::SendLinkedinCr) && length > FREE_NOTE_MAX {
+        return Err(format!(
+            "a note of a LinkedIn account without a subscription has at most {FREE_NOTE_MAX} characters, this one has {length} \
+             with its variables: shorten it, or say in the account's limits which `kind` it is"
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +117,17 @@ mod tests {
                 assert!(check(*action, Some(&"s".repeat(most + 1)), None).is_err(), "{action}");
             }
         }
+    }
+
+    #[test]
+    fn a_free_account_has_shorter_notes() {
+        let (free, paid) = (Some(AccountKind::LinkedinFree), Some(AccountKind::LinkedinPremium));
+        let check = |kind, length: usize| check_for(kind, Action::SendLinkedinCr, None, Some(&"n".repeat(length)));
+        assert!(check(free, 200).is_ok() && check(paid, 300).is_ok() && check(None, 300).is_ok());
+        let error = check(free, 201).unwrap_err();
+        assert!(error.contains("at most 200 characters, this one has 201"), "{error}");
+        assert!(check(paid, 301).is_err());
+        assert_eq!(check_for(free, Action::SendLinkedinMessage, None, Some(&"m".repeat(300))), Ok(()));
     }
 
     #[test]

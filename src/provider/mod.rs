@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::domain::account::Channel;
+use crate::domain::flow::Track;
 use crate::domain::id::SendId;
 use crate::domain::send::{Action, FailureClass, Receipt};
 use crate::domain::time::Timestamp;
@@ -54,6 +55,8 @@ pub struct SendRequest {
     /// The provider's id of the mail of ours that this mail answers: it goes into the same thread. The subject must be that
     /// mail's, with or without `Re:`.
     pub reply_to: Option<String>,
+    /// What of a mail is tracked.
+    pub track: Track,
     /// Where the person can unsubscribe with one click (RFC 8058). Becomes the mail's List-Unsubscribe headers.
     pub unsubscribe_url: Option<String>,
 }

@@ -13,7 +13,7 @@ use super::inbox::{Verdict, deliver_to};
 use super::shared::Shared;
 use crate::domain::account::{Account, Channel};
 use crate::domain::echo::{self, Own, Ruling};
-use crate::domain::id::ExecutionId;
+use crate::domain::id::{ExecutionId, SendId};
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
 use crate::provider::unipile::webhook::{Event, Person, Words};
@@ -25,7 +25,7 @@ use crate::store::{self, send};
 const STALE: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// The outcome of our own messages.
-const ECHO: &str = "the echo of a send of ours";
+pub(super) const ECHO: &str = "the echo of a send of ours";
 
 /// What the provider calls a message.
 type Keys = Vec<(IdentityKind, String)>;
@@ -55,7 +55,7 @@ pub(super) async fn message(
     let person = written.others.first().cloned().unwrap_or_default();
     let found = by_chat(shared, account, written.channel, written.chat_id.as_deref(), &person).await?;
     if found.executions.is_empty() {
-        return Ok(Verdict::Nobody);
+        return facts::nobody(shared, account, row).await;
     }
     facts::learn(shared, account, &found, written.chat_id.as_deref(), &person).await?;
     let own = Own { channel: written.channel, subject: None, text: written.text.as_ref().map(Words::as_str) };
@@ -86,15 +86,15 @@ pub(super) async fn mail(
     else {
         return Ok(Verdict::ignored("not a mail that was sent"));
     };
-    // By us, or by another program through the same provider: nobody typed it.
-    if through_api || send.is_some() {
-        return Ok(Verdict::ignored("a mail sent by a program"));
-    }
     let keys = [email_id, provider_id].into_iter().flatten().map(|id| (IdentityKind::Message, id));
     let keys = keys
         .chain(message_id.map(|id| (IdentityKind::RfcMessage, id)))
         .chain(tracking_id.map(|id| (IdentityKind::Tracking, id)));
     let keys: Keys = keys.collect();
+    // By us, or by another program through the same provider: nobody typed it.
+    if through_api || send.is_some() {
+        return by_program(shared, account, row, send, (keys, thread_id)).await;
+    }
     if !by_identity(shared, account, keys.clone()).await?.is_empty() {
         return Ok(Verdict::ignored(ECHO));
     }
@@ -116,6 +116,34 @@ pub(super) async fn mail(
         text: text.as_ref().map(Words::as_str),
     };
     rule(shared, account, row, (own, keys), timestamp, &found).await
+}
+
+/// A mail that left through the API: what its send could not learn of its names is learnt here, because answers are matched by them.
+async fn by_program(
+    shared: &Shared,
+    account: &Account,
+    row: &Inbox,
+    send: Option<SendId>,
+    (mut names, thread): (Keys, Option<String>),
+) -> Result<Verdict, store::Error> {
+    let (workspace, now) = (account.workspace, shared.clock.now());
+    let thread = thread.map(|id| (IdentityKind::Thread, id));
+    // One statement for all, though a thread alone does not make a mail ours.
+    let known = facts::find(shared, account, names.iter().cloned().chain(thread.clone()).collect()).await?;
+    let mut whose: Vec<_> = known.iter().filter(|(_, k)| *k != IdentityKind::Thread).map(|(id, _)| *id).collect();
+    if let (true, Some(send)) = (whose.is_empty(), send) {
+        whose.extend(send::of_send(&shared.pool, workspace, send).await?);
+    }
+    if whose.is_empty() {
+        return facts::nobody(shared, account, row).await;
+    }
+    names.extend(thread);
+    whose.sort_unstable();
+    whose.dedup();
+    for (kind, name) in names.iter().filter(|(kind, _)| known.iter().all(|(_, k)| k != kind)) {
+        identity::learn(&shared.pool, workspace, account.id, &whose, (*kind, name), now).await?;
+    }
+    Ok(Verdict::ignored(ECHO))
 }
 
 async fn rule(

@@ -20,7 +20,7 @@ use crate::telemetry;
 
 /// Finds out what a fact is about and delivers it. `is_first`: nobody has looked at it before, so that it is counted once.
 pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> Result<Verdict, store::Error> {
-    let event = webhook::parse(&row.body, row.received_at).event;
+    let mut event = webhook::parse(&row.body, row.received_at).event;
     if is_first {
         metrics::counter!(telemetry::FACTS, "event" => event.name()).increment(1);
     }
@@ -33,6 +33,9 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> 
         Some(Some(account)) => Some(account),
         None => None,
     };
+    if let Some(account) = account {
+        event = event.on(account.channel);
+    }
     match (event, account) {
         (Event::NewRelation { recipient_id, public_identifier, profile_url, .. }, Some(account)) => {
             let keys: Vec<_> = recipient_id.iter().map(|id| (IdentityKind::Recipient, id.clone())).collect();
@@ -41,10 +44,11 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> 
                 if found.is_empty() {
                     found = identity::by_address(&shared.pool, ws, Channel::Linkedin, &address).await?;
                     // Whoever is contacted by another account is no connection of that one.
-                    found = identity::not_of_others(&shared.pool, &found, account.id).await?;
+                    let is_only = accounts.is_only(account);
+                    found = identity::not_of_others(&shared.pool, &found, account.id, is_only).await?;
                 }
             }
-            deliver_to(shared, row, &found, &Trigger::ConnectionAccepted).await
+            tell(shared, account, row, &found, &Trigger::ConnectionAccepted).await
         }
         (Event::MessageReceived { is_group: true, .. }, _) => Ok(Verdict::ignored("a group chat")),
         (Event::MessageReceived { channel: None, .. } | Event::MessageSeen { channel: None, .. }, _) => {
@@ -66,10 +70,26 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> 
             let written = by_hand::Written { channel, chat_id, message_id, others, text, timestamp };
             by_hand::message(shared, account, row, written).await
         }
-        (Event::MessageReceived { from_us: false, channel: Some(channel), chat_id, sender, .. }, Some(account)) => {
+        (
+            Event::MessageReceived {
+                from_us: false, channel: Some(channel), chat_id, message_id, is_sure, sender, ..
+            },
+            Some(account),
+        ) => {
+            if !is_sure {
+                let keys = message_id.map(|id| (IdentityKind::Message, id)).into_iter();
+                if !by_identity(shared, account, keys.collect()).await?.is_empty() {
+                    return Ok(Verdict::ignored(by_hand::ECHO));
+                }
+                // It may be the echo of that one.
+                if send::is_busy(&shared.pool, ws, account.id, row.received_at).await? {
+                    return Ok(Verdict::Later);
+                }
+            }
             let found = by_chat(shared, account, channel, chat_id.as_deref(), &sender).await?;
             learn(shared, account, &found, chat_id.as_deref(), &sender).await?;
-            deliver_to(shared, row, &found.executions, &Trigger::Reply { channel }).await
+            let by_address = found.kinds.is_empty();
+            answered(shared, account, row, (found.executions, by_address), channel).await
         }
         (Event::MessageSeen { from_us: false, .. }, _) => Ok(Verdict::ignored("we saw what they wrote")),
         (Event::MessageSeen { channel: Some(channel), chat_id, message_id, how, .. }, Some(account)) => {
@@ -86,6 +106,8 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> 
         (Event::MailReceived { kind: MailKind::AutoReply, .. }, _) => Ok(Verdict::ignored("an automatic answer")),
         (
             Event::MailReceived {
+                email_id,
+                message_id,
                 thread_id,
                 in_reply_to_message_id,
                 in_reply_to_id,
@@ -101,22 +123,35 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> 
                 .chain(in_reply_to_id.map(|id| (IdentityKind::Message, id)))
                 .chain(thread_id.map(|id| (IdentityKind::Thread, id)))
                 .collect();
-            let mut found = by_identity(shared, account, keys).await?;
-            let (trigger, addresses) = match kind {
+            let own = message_id
+                .map(|id| (IdentityKind::RfcMessage, id))
+                .into_iter()
+                .chain(email_id.map(|id| (IdentityKind::Message, id)))
+                .collect();
+            // They share a statement.
+            let (found, own) = tokio::join!(by_identity(shared, account, keys), by_identity(shared, account, own));
+            let (mut found, own) = (found?, own?);
+            // Some mailboxes show what was sent under another role.
+            let is_own_address = from.as_deref().is_some_and(|f| f.eq_ignore_ascii_case(account.name.trim()));
+            if !own.is_empty() || is_own_address {
+                return Ok(Verdict::ignored("our own mail"));
+            }
+            let by_address = found.is_empty();
+            let (bounce, addresses) = match kind {
                 MailKind::Bounce { failed, hard } => {
-                    let status = if hard { BounceStatus::Hard } else { BounceStatus::Soft };
-                    (Trigger::Bounce { status }, failed)
+                    (Some(if hard { BounceStatus::Hard } else { BounceStatus::Soft }), failed)
                 }
-                MailKind::Reply | MailKind::AutoReply | MailKind::Ours => {
-                    (Trigger::Reply { channel: Channel::Email }, from.into_iter().collect())
-                }
+                MailKind::Reply | MailKind::AutoReply | MailKind::Ours => (None, from.into_iter().collect()),
             };
             for address in addresses {
                 if found.is_empty() {
                     found = identity::by_address(&shared.pool, ws, Channel::Email, &address).await?;
                 }
             }
-            deliver_to(shared, row, &found, &trigger).await
+            match bounce {
+                Some(status) => tell(shared, account, row, &found, &Trigger::Bounce { status }).await,
+                None => answered(shared, account, row, (found, by_address), Channel::Email).await,
+            }
         }
         (event @ Event::MailSent { .. }, Some(account)) => by_hand::mail(shared, account, row, event).await,
         (Event::MailTracked { how, send, tracking_id, .. }, account) => {
@@ -138,6 +173,45 @@ pub(super) async fn judge(shared: &Arc<Shared>, row: &Inbox, is_first: bool) -> 
             None,
         ) => Ok(Verdict::ignored("it names no account")),
     }
+}
+
+/// About nobody we know. While a send of the account has no outcome it may be about that one's person, whose name with the provider
+/// the outcome brings.
+pub(super) async fn nobody(shared: &Shared, account: &Account, row: &Inbox) -> Result<Verdict, store::Error> {
+    let is_open = send::is_busy(&shared.pool, account.workspace, account.id, row.received_at).await?;
+    Ok(if is_open { Verdict::Later } else { Verdict::Nobody })
+}
+
+async fn tell(
+    shared: &Arc<Shared>,
+    account: &Account,
+    row: &Inbox,
+    found: &[ExecutionId],
+    trigger: &Trigger,
+) -> Result<Verdict, store::Error> {
+    if found.is_empty() {
+        return nobody(shared, account, row).await;
+    }
+    deliver_to(shared, row, found, trigger).await
+}
+
+/// Somebody has answered: an answer is one in every campaign that the person is in. An address leads to all of them, a name only to
+/// those that know it.
+async fn answered(
+    shared: &Arc<Shared>,
+    account: &Account,
+    row: &Inbox,
+    (mut found, by_address): (Vec<ExecutionId>, bool),
+    channel: Channel,
+) -> Result<Verdict, store::Error> {
+    if !by_address && !found.is_empty() && shared.roster.has_campaigns(account.workspace) {
+        for execution in identity::of_same_people(&shared.pool, account.workspace, &found).await? {
+            if !found.contains(&execution) {
+                found.push(execution);
+            }
+        }
+    }
+    tell(shared, account, row, &found, &Trigger::Reply { channel }).await
 }
 
 /// What names a person led to.
@@ -214,7 +288,7 @@ pub(super) async fn by_identity(
 }
 
 /// Asks together with whoever asks now.
-async fn find(
+pub(super) async fn find(
     shared: &Shared,
     account: &Account,
     keys: Vec<(IdentityKind, String)>,
@@ -269,7 +343,7 @@ async fn account_status(shared: &Arc<Shared>, account: &Account, message: &str) 
         "OK" | "RECONNECTED" | "CREATION_SUCCESS" | "SYNC_SUCCESS" => {
             works_again(shared, account).await?;
         }
-        "ERROR" | "STOPPED" | "CREDENTIALS" | "DELETED" => {
+        _ if webhook::is_broken(message) => {
             send::halt_account(&shared.pool, workspace, id, &format!("the provider says {message}")).await?;
             catch_up::broken(&shared.pool, workspace, id, message).await?;
             tracing::warn!(account.id = %id, message, "the account is halted until it works again: its provider says that it does not");

@@ -229,6 +229,7 @@ pub async fn start(options: Options) -> Result<Runtime, StartError> {
     send::reopen_stale_gates(&options.pool, &view, started).await?;
     // What a process before this one could not do, this one has not tried yet.
     send::let_go_accounts(&options.pool, None).await?;
+    catch_up::hold_behind(&options, started).await?;
     let (loader, requests) = mpsc::unbounded_channel();
     let (handed, handed_over) = mpsc::channel(inbox::HANDED_MAX);
     let shared = Arc::new(Shared {

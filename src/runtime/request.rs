@@ -6,6 +6,7 @@ use super::roster::FlowError;
 use super::shared::Shared;
 use super::{note, thread};
 use crate::domain::account::Account;
+use crate::domain::flow::Track;
 use crate::domain::template::{self, fields};
 use crate::domain::{address, limits};
 use crate::provider::{Recipient, SendRequest};
@@ -20,7 +21,8 @@ pub(super) async fn of(shared: &Shared, account: &Account, row: &mut Dispatch) -
     if row.dispatch_count > 0 {
         let (subject, body) = (row.subject.clone(), row.body.clone());
         let reply_to = thread::of_row(shared, row).await.and_then(|t| t.message_id);
-        return Ok(SendRequest { reply_to, ..request_of(account, row, recipient, (subject, body), link) });
+        let track = thread::track_of_row(shared, row).await;
+        return Ok(SendRequest { reply_to, track, ..request_of(account, row, recipient, (subject, body), link) });
     }
     let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await?;
     let step = flow.step(row.send.step).ok_or_else(|| unfit(format!("the flow has no step {}", row.send.step)))?;
@@ -44,10 +46,18 @@ pub(super) async fn of(shared: &Shared, account: &Account, row: &mut Dispatch) -
     let subject = thread::subject(step, thread.as_ref(), subject).map_err(unfit)?;
     let left_out = note::is_left_out(shared, row, step).await?;
     let body = if left_out { None } else { render("message", &step.message)? };
-    limits::check(step.action, subject.as_deref(), body.as_deref())
-        .map_err(|e| unfit(format!("step `{}`: {e}", step.id)))?;
+    let check = |body: &Option<String>| {
+        let kind = account.budget.as_ref().map(|b| b.kind);
+        limits::check_for(kind, step.action, subject.as_deref(), body.as_deref())
+            .map_err(|e| unfit(format!("step `{}`: {e}", step.id)))
+    };
+    let body = match check(&body) {
+        // Too long for this account alone: it would be refused, and have used up a note.
+        Err(_) if step.goes_without_note() && limits::check(step.action, None, body.as_deref()).is_ok() => None,
+        fits => fits.map(|()| body)?,
+    };
     let reply_to = thread.and_then(|t| t.message_id);
-    Ok(SendRequest { reply_to, ..request_of(account, row, recipient, (subject, body), link) })
+    Ok(SendRequest { reply_to, track: step.track, ..request_of(account, row, recipient, (subject, body), link) })
 }
 
 fn request_of(
@@ -65,6 +75,7 @@ fn request_of(
         subject,
         body,
         reply_to: None,
+        track: Track::default(),
         unsubscribe_url,
     }
 }

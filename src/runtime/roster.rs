@@ -106,6 +106,11 @@ impl Accounts {
         self.by_id.get(&id).map(Arc::clone)
     }
 
+    /// Whether nobody of its workspace but this account can be drawn for its channel.
+    pub(super) fn is_only(&self, account: &Account) -> bool {
+        self.drawn.get(&(account.workspace, account.channel)).is_some_and(|drawn| drawn[..] == [account.id])
+    }
+
     /// Those of a workspace that a provider calls by this name: one, unless two providers use the same.
     pub(super) fn named(&self, workspace: WorkspaceId, provider_account_id: &str) -> &[Arc<Account>] {
         self.named.get(&(workspace, provider_account_id.to_owned())).map_or(&[], Vec::as_slice)
@@ -275,6 +280,11 @@ impl Roster {
             }
         };
         self.note_accounts(self.accounts().iter().map(halted).collect());
+    }
+
+    /// Whether a workspace has more than one campaign.
+    pub(super) fn has_campaigns(&self, workspace: WorkspaceId) -> bool {
+        self.campaigns.iter().filter(|c| c.workspace == workspace).nth(1).is_some()
     }
 
     /// A known campaign.

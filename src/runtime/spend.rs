@@ -68,6 +68,10 @@ pub(super) fn spend(
     match decision {
         Decision::Allowed { .. } => {
             history.note(kind, now);
+            // Looking up who it is counts with the provider as a look at the profile.
+            if looks_up(request) {
+                history.note(Kind::ProfileVisit, now);
+            }
             Spend::Now(Some(Spent { used: gate.used, history: history.to_json() }))
         }
         // Only until it opens: what stands in the way of this kind after that is no reason for others to wait.
@@ -88,6 +92,16 @@ pub(super) fn spend(
         }
         Decision::Never { .. } => Spend::Scarce(kind, Timestamp::MAX),
     }
+}
+
+/// Whether carrying it out begins with reading the person's profile, whose id nothing has told yet.
+fn looks_up(request: &SendRequest) -> bool {
+    let known = match request.action {
+        Action::SendLinkedinMessage => request.recipient.chat_id.is_some(),
+        Action::SendLinkedinCr | Action::SendLinkedinInmail => false,
+        Action::VisitLinkedinProfile | Action::SendEmail | Action::SendWhatsapp | Action::Wait => true,
+    };
+    !known && request.recipient.recipient_id.is_none()
 }
 
 /// What rests after an outcome: the provider has said that a quota is used up, or nearly so. `None` also for an account

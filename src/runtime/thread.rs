@@ -1,7 +1,7 @@
-//! The thread that a mail goes on in: which mail it answers, and under which subject.
+//! The thread that a mail goes on in: which mail it answers, and under which subject. And what it is tracked for.
 
 use super::shared::Shared;
-use crate::domain::flow::Step;
+use crate::domain::flow::{Step, Track};
 use crate::domain::send::Action;
 use crate::store;
 use crate::store::send::{Dispatch, Thread, thread};
@@ -21,6 +21,12 @@ pub(super) async fn of_row(shared: &Shared, row: &Dispatch) -> Option<Thread> {
     }
     let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await.ok()?;
     of_step(shared, row, flow.step(row.send.step)?).await.ok()?
+}
+
+/// What a mail that was claimed before is tracked for.
+pub(super) async fn track_of_row(shared: &Shared, row: &Dispatch) -> Track {
+    let flow = shared.roster.flow(row.send.campaign, row.send.flow_version).await.ok();
+    flow.and_then(|flow| Some(flow.step(row.send.step)?.track)).unwrap_or_default()
 }
 
 /// The subject of a mail: the thread's, where it goes on in one; its own, where there is none.

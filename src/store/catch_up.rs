@@ -26,8 +26,12 @@ const MESSAGES_READ: &str = "UPDATE account_catch_up SET messages_read_at = grea
     WHERE workspace_id = $1 AND account_id = $2";
 const RELATIONS_READ: &str = "UPDATE account_catch_up SET relations_read_at = greatest(relations_read_at, $3) \
     WHERE workspace_id = $1 AND account_id = $2";
-const BROKEN: &str =
-    "UPDATE account_catch_up SET broken = $3, back_at = NULL WHERE workspace_id = $1 AND account_id = $2";
+/// What was to be read first of one that waits for that is not the reason any more.
+const BROKEN: &str = "WITH told AS ( \
+        UPDATE accounts a SET status_reason = 'the provider says ' || $3 FROM account_catch_up c \
+        WHERE a.workspace_id = $1 AND a.id = $2 AND a.status = 'halted' \
+        AND c.workspace_id = $1 AND c.account_id = $2 AND c.back_at IS NOT NULL) \
+    UPDATE account_catch_up SET broken = $3, back_at = NULL WHERE workspace_id = $1 AND account_id = $2";
 /// Only where somebody reads (a row) and something is to be resumed (a halted account).
 const BACK: &str = "WITH told AS ( \
         UPDATE accounts SET status_reason = 'reconnected; what was missed meanwhile is read back first' \
@@ -39,6 +43,14 @@ const RESUME: &str = "WITH back AS ( \
         WHERE workspace_id = $1 AND account_id = $2 AND back_at IS NOT NULL RETURNING account_id) \
     UPDATE accounts a SET status = 'active', status_reason = NULL FROM back b \
     WHERE a.workspace_id = $1 AND a.id = b.account_id AND a.status = 'halted'";
+
+/// Those whose lists nobody has read since $1. Of an account without a row nothing can have been missed.
+const BEHIND: &str = "WITH behind AS ( \
+        UPDATE account_catch_up c SET back_at = coalesce(c.back_at, $2), broken = NULL FROM accounts a \
+        WHERE a.workspace_id = c.workspace_id AND a.id = c.account_id AND a.status = 'active' \
+        AND a.provider = ANY($3) AND c.messages_read_at < $1 RETURNING c.workspace_id, c.account_id) \
+    UPDATE accounts a SET status = 'halted', status_reason = 'what was missed while nothing ran is read back first' \
+    FROM behind b WHERE a.workspace_id = b.workspace_id AND a.id = b.account_id";
 
 /// How far an account has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +165,22 @@ pub async fn broken(pool: &Pool, workspace: WorkspaceId, account: AccountId, wor
 /// When Postgres cannot be asked.
 pub async fn back(pool: &Pool, workspace: WorkspaceId, account: AccountId, at: Timestamp) -> Result<bool, Error> {
     change(pool, BACK, workspace, account, at).await
+}
+
+/// At a start: the active accounts of these providers that were not read since `since` send after they have been. Answers how many
+/// these are.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn behind(pool: &Pool, providers: &[&str], since: Timestamp, now: Timestamp) -> Result<u64, Error> {
+    let done = sqlx::query(BEHIND)
+        .bind(since.to_utc())
+        .bind(now.to_utc())
+        .bind(providers)
+        .execute(pool)
+        .await
+        .map_err(failed("finding accounts that were not read for long"))?;
+    Ok(done.rows_affected())
 }
 
 /// It has been read back: it sends again. Answers whether it was waiting for that.

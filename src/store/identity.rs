@@ -258,11 +258,15 @@ pub async fn by_address(
     Ok(ids.into_iter().map(ExecutionId).collect())
 }
 
+/// Before the first send it is open which account it will be. The old orchestrator wrote down none.
 const NOT_OF_OTHERS: &str = "SELECT s.id FROM unnest($1::uuid[]) WITH ORDINALITY AS w (id, n) \
     JOIN campaign_prospect_execution_state s ON s.id = w.id \
-    WHERE coalesce(s.channel_accounts ->> 'linkedin', $2::text) = $2::text ORDER BY w.n";
+    WHERE s.channel_accounts ->> 'linkedin' = $2::text OR s.channel_accounts ->> 'linkedin' IS NULL AND \
+        ($3 OR s.linkedin_state ->> 'connection_status' IN ('pending', 'sent', 'invited')) \
+    ORDER BY w.n";
 
-/// Those of these executions whose person no other LinkedIn account contacts, in their order.
+/// Those of these executions whose person this LinkedIn account contacts, in their order. `is_only`: there is no other, so it will
+/// be the one also where none was chosen yet.
 ///
 /// # Errors
 /// When Postgres cannot be asked.
@@ -270,6 +274,7 @@ pub async fn not_of_others(
     pool: &Pool,
     executions: &[ExecutionId],
     account: AccountId,
+    is_only: bool,
 ) -> Result<Vec<ExecutionId>, Error> {
     if executions.is_empty() {
         return Ok(Vec::new());
@@ -277,6 +282,7 @@ pub async fn not_of_others(
     let ids: Vec<Uuid> = sqlx::query_scalar(NOT_OF_OTHERS)
         .bind(executions.iter().map(|id| id.0).collect::<Vec<_>>())
         .bind(account.0.to_string())
+        .bind(is_only)
         .fetch_all(pool)
         .await
         .map_err(failed("finding executions of an account"))?;

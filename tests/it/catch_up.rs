@@ -4,16 +4,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use campaignd::clock::Clock;
 use campaignd::domain::account::Channel;
 use campaignd::domain::execution::{ExitReason, Status};
 use campaignd::domain::id::{ExecutionId, InboxId};
+use campaignd::domain::send::Receipt;
+use campaignd::domain::time::Timestamp;
 use campaignd::provider::unipile::{self, Unipile};
-use campaignd::provider::{Provider, Secret};
+use campaignd::provider::{
+    FindError, Found, Lists, Missed, Page, Provider, Relation, Secret, SendFailure, SendRequest, Standing,
+};
 use campaignd::sandbox::{self, LINKEDIN_ONE, MAIL_ONE, Server};
 use campaignd::store::inbox::{self, NewInbox, Stored};
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -310,6 +316,60 @@ async fn after_a_reconnection_the_gap_is_read_before_anything_is_sent() {
 }
 
 #[tokio::test]
+async fn after_a_night_without_the_program_the_gap_is_read_before_anything_is_sent() {
+    let mut world = World::new().await;
+    world.account(Channel::Email, MAIL_ONE).await;
+    let ids = world.people(&two_mails(), &["ann", "ben"]).await;
+    world.start().await;
+    for (id, name) in ids.iter().zip(["ann", "ben"]) {
+        world.until_sent("email", &mailbox(name), 1).await;
+        world.rig.until(*id, "mailed", |e| e.email.sent_count == 1).await;
+    }
+    world.rig.until_true("SELECT count(*) = 1 FROM account_catch_up WHERE back_at IS NULL").await;
+    assert!(world.rig.stop().await);
+    world.act(&mailbox("ann"), "reply").await;
+    world.rig.clock.advance(hours(49));
+    // Its list cannot be read at first either.
+    world.fault("GET /emails", 500, "provider_error", Some(1)).await;
+    world.start().await;
+    world
+        .rig
+        .advance_until(Duration::from_secs(5), "the second mail", async || {
+            world.sent("email", &mailbox("ben")).await.len() == 2
+        })
+        .await;
+    let ann = world.rig.until(ids[0], "replied", |e| e.status.is_final()).await;
+    assert_eq!(ann.exit_reason, Some(ExitReason::Replied));
+    assert_eq!(world.sent("email", &mailbox("ann")).await.len(), 1, "the answer was read first");
+    world.rig.until_true("SELECT status = 'active' AND status_reason IS NULL FROM accounts").await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_account_whose_gap_cannot_be_read_sends_again_after_some_tries() {
+    let mut world = World::new().await;
+    world.account(Channel::Email, MAIL_ONE).await;
+    let ids = world.people(&two_mails(), &["ann"]).await;
+    world.start().await;
+    world.rig.until(ids[0], "mailed", |e| e.email.sent_count == 1).await;
+    world.rig.until_true("SELECT count(*) = 1 FROM account_catch_up").await;
+    assert!(world.rig.stop().await);
+    world.rig.clock.advance(hours(49));
+    world.fault("GET /emails", 500, "provider_error", None).await;
+    world.start().await;
+    let started = world.rig.clock.now();
+    world
+        .rig
+        .advance_until(Duration::from_secs(10), "the second mail", async || {
+            world.sent("email", &mailbox("ann")).await.len() == 2
+        })
+        .await;
+    let waited = world.rig.clock.now().since(started);
+    assert!(waited > Duration::from_secs(120) && waited < hours(1), "{waited:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn an_account_whose_webhooks_are_lost_is_seen_to_break_and_to_work_again() {
     let mut world = World::new().await;
     world.account(Channel::Email, MAIL_ONE).await;
@@ -399,6 +459,73 @@ async fn a_word_about_credentials_halts_the_account_when_our_key_opens_other_thi
     world.fault("POST /emails", 401, "invalid_credentials", None).await;
     world.start().await;
     world.rig.until_true("SELECT status = 'halted' AND status_reason LIKE '%invalid_credentials%' FROM accounts").await;
+    world.stop().await;
+}
+
+/// A provider whose accounts are all broken; counts how often it is asked how one stands.
+#[derive(Default)]
+struct Broken(AtomicU32);
+
+impl Provider for Broken {
+    fn name(&self) -> &'static str {
+        "unipile"
+    }
+
+    fn send<'a>(&'a self, _: &'a SendRequest) -> BoxFuture<'a, Result<Receipt, SendFailure>> {
+        panic!("nothing is sent through a broken account")
+    }
+
+    fn find<'a>(&'a self, _: &'a SendRequest, _: Timestamp) -> BoxFuture<'a, Result<Found, FindError>> {
+        panic!("nothing was sent through a broken account")
+    }
+
+    fn lists(&self) -> Option<&dyn Lists> {
+        Some(self)
+    }
+}
+
+impl Lists for Broken {
+    fn standing<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Standing, FindError>> {
+        self.0.fetch_add(1, Relaxed);
+        Box::pin(async { Ok(Standing::Broken("CREDENTIALS".into())) })
+    }
+
+    fn relations<'a>(&'a self, _: &'a str, _: Option<&'a str>) -> BoxFuture<'a, Result<Page<Relation>, FindError>> {
+        panic!("a broken account is not read")
+    }
+
+    fn missed<'a>(
+        &'a self,
+        _: Channel,
+        _: &'a str,
+        _: Timestamp,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Page<Missed>, FindError>> {
+        panic!("a broken account is not read")
+    }
+
+    fn complete<'a>(&'a self, _: &'a str, _: &'a Missed) -> BoxFuture<'a, Result<Option<Vec<u8>>, FindError>> {
+        panic!("a broken account is not read")
+    }
+}
+
+#[tokio::test]
+async fn a_broken_account_is_asked_less_and_less_often() {
+    let mut world = World::new().await;
+    world.account(Channel::Email, MAIL_ONE).await;
+    let broken = Arc::new(Broken::default());
+    let provider = Arc::clone(&broken) as Arc<dyn Provider>;
+    world.rig.start_with(|o| o.providers = HashMap::from([("unipile".to_owned(), provider)])).await;
+    let asked = |n| {
+        let broken = Arc::clone(&broken);
+        async move || broken.0.load(Relaxed) >= n
+    };
+    world.rig.advance_until(Duration::from_secs(60), "it is asked", asked(1)).await;
+    world.rig.until_true("SELECT status = 'halted' FROM accounts").await;
+    let first = world.rig.clock.now();
+    world.rig.advance_until(Duration::from_secs(5), "it is asked again", asked(5)).await;
+    let passed = world.rig.clock.now().since(first);
+    assert!(passed > Duration::from_secs(60), "{passed:?}");
     world.stop().await;
 }
 

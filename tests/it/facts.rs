@@ -30,7 +30,7 @@ fn orders() -> Vec<[usize; 4]> {
     all.filter(|o| (0..4).all(|i| o.contains(&i))).collect()
 }
 
-async fn store(rig: &Rig, body: &Value) {
+pub(crate) async fn store(rig: &Rig, body: &Value) {
     store_as(rig, InboxId(Uuid::now_v7()), body).await;
 }
 

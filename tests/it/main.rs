@@ -41,6 +41,7 @@ mod proof_check;
 mod reads;
 mod ready;
 mod recovery;
+mod replies;
 mod sandbox;
 mod sandbox_control;
 mod sandbox_linkedin;

@@ -40,6 +40,15 @@ fn step(flow: &Flow, step: &Step) -> Value {
     if step.note_required {
         map.insert("note_required".to_owned(), json!(true));
     }
+    let track: Vec<&str> = names::TRACK
+        .iter()
+        .zip([step.track.opens, step.track.links])
+        .filter(|(_, on)| *on)
+        .map(|(word, _)| *word)
+        .collect();
+    if !track.is_empty() {
+        map.insert("track".to_owned(), json!(track));
+    }
     if !step.delay.is_zero() {
         map.insert("delay".to_owned(), json!(duration::format(step.delay)));
     }

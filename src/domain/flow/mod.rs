@@ -100,6 +100,8 @@ pub struct Step {
     pub in_thread: bool,
     /// For an invitation with a note: whether it is not sent without the note when the provider refuses that.
     pub note_required: bool,
+    /// For a mail: what of it is tracked.
+    pub track: Track,
     /// After this step, before the next. Without a wait: from success. With one: see `wait_for`.
     pub delay: Duration,
     /// Waits for a trigger once the send has succeeded.
@@ -127,6 +129,15 @@ impl Step {
             template::check(text).is_ok_and(|found| found.iter().any(|v| v.name == variable))
         })
     }
+}
+
+/// What a mail is tracked for: the provider tells when it happens. By software of theirs as well as by people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Track {
+    /// That it is opened: a picture is put into it.
+    pub opens: bool,
+    /// That its links are followed: they lead over the provider.
+    pub links: bool,
 }
 
 /// Conditions of a step.

@@ -10,7 +10,9 @@ pub(super) const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "su
 pub(super) const STOP_ON: &[&str] = &["reply", "unsubscribe", "hard_bounce"];
 /// Keys of a step.
 pub(super) const STEP: &[&str] =
-    &["id", "action", "subject", "message", "in_thread", "note_required", "variants", "delay", "wait_for", "requires"];
+    &["id", "action", "subject", "message", "in_thread", "note_required", "track", "variants", "delay", "wait_for", "requires"];
+/// What `track` can ask for.
+pub(super) const TRACK: &[&str] = &["opens", "links"];
 /// Keys of `wait_for`.
 pub(super) const WAIT: &[&str] = &["trigger", "timeout", "check_every", "max_checks", "on_timeout"];
 /// Actions of the language that this version cannot carry out.
@@ -53,6 +55,8 @@ const SYNONYMS: &[(&str, &str, &str)] = &[
     ("note", "message", "write `message`"),
     ("reply_to", "in_thread", "write \"in_thread\": true"),
     ("same_thread", "in_thread", "write \"in_thread\": true"),
+    ("tracking", "track", "write \"track\": [\"opens\", \"links\"]"),
+    ("tracking_options", "track", "write \"track\": [\"opens\", \"links\"]"),
     ("template", "message", "write `message`"),
     ("delay_hours", "delay", "write `delay` with a unit, as in \"72h\""),
     ("delay_days", "delay", "write `delay` with a unit, as in \"5d\""),

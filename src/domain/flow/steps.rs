@@ -10,7 +10,7 @@ use super::names::{self, mend_word, not_built, quote};
 use super::parse::{Form, Reader, kind};
 use super::problem::Place;
 use super::wait::{self, WaitDraft};
-use super::{Requires, Step, legacy, text};
+use super::{Requires, Step, Track, legacy, text};
 
 /// The longest id.
 const ID_MAX: usize = 64;
@@ -36,6 +36,7 @@ pub(super) struct Draft {
     pub(super) message: Option<String>,
     pub(super) in_thread: bool,
     pub(super) note_required: bool,
+    pub(super) track: Track,
     pub(super) delay: Option<Duration>,
     /// The outer one: whether the step waits.
     pub(super) wait: Option<WaitDraft>,
@@ -59,6 +60,7 @@ impl Draft {
             message: self.message,
             in_thread: self.in_thread,
             note_required: self.note_required,
+            track: self.track,
             delay,
             wait_for,
             requires: self.requires,
@@ -76,6 +78,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, place: &Place, index: usi
         message: None,
         in_thread: false,
         note_required: false,
+        track: Track::default(),
         delay: None,
         wait: None,
         requires: Requires::default(),
@@ -95,6 +98,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, place: &Place, index: usi
     read_variants(reader, map, &place.key("variants"));
     draft.in_thread = read_in_thread(reader, map, &place.key("in_thread"), draft.does);
     draft.note_required = read_note_required(reader, map, &place.key("note_required"), draft.does);
+    draft.track = read_track(reader, map, &place.key("track"), draft.does);
     (draft.subject, draft.message) = text::read(reader, map, place, draft.does, draft.in_thread);
     let delay = read_delay(reader, map, place);
     draft.wait = reader.get(map, "wait_for").map(|w| wait::read(reader, w, &place.key("wait_for"), place, delay));
@@ -191,6 +195,18 @@ fn read_note_required(reader: &mut Reader, map: &Map<String, Value>, place: &Pla
         reader.add(place, "is for a send_linkedin_cr with a message: there is no note here, remove it");
     }
     wanted && does == Does::Built(Action::SendLinkedinCr)
+}
+
+/// What a mail is tracked for.
+fn read_track(reader: &mut Reader, map: &Map<String, Value>, place: &Place, does: Does) -> Track {
+    let Some(value) = reader.get(map, "track") else { return Track::default() };
+    let Some(words) = reader.words(value, place, names::TRACK, &[]) else { return Track::default() };
+    if let Does::Built(action) = does
+        && action != Action::SendEmail
+    {
+        reader.add(place, format!("{action} cannot be tracked: only send_email can, remove it"));
+    }
+    Track { opens: words.contains(&"opens"), links: words.contains(&"links") }
 }
 
 fn read_variants(reader: &mut Reader, map: &Map<String, Value>, place: &Place) {

@@ -416,6 +416,7 @@ prop_compose! {
             action,
             in_thread: false,
             note_required: action == Action::SendLinkedinCr && note && connected,
+            track: if action == Action::SendEmail { Track { opens: connected, links: !connected } } else { Track::default() },
             subject: matches!(action, Action::SendEmail | Action::SendLinkedinInmail).then_some(subject),
             message: match action {
                 Action::Wait | Action::VisitLinkedinProfile => None,
@@ -541,4 +542,20 @@ fn a_mail_goes_on_in_the_thread_of_one_before_it() {
     );
     one(mail_with(json!({"reply_to": "x"})), "$.steps[0].reply_to", "in_thread");
     assert!(!parse(&flow(json!([mail()]))).unwrap().steps[0].in_thread);
+}
+
+#[test]
+fn a_mail_is_tracked_for_what_its_step_names() {
+    let read = parse(&mail_with(json!({"track": ["links"]}))).unwrap();
+    assert_eq!(read.steps[0].track, Track { opens: false, links: true });
+    assert_eq!(parse(&to_json(&read)), Ok(read));
+    assert_eq!(parse(&flow(json!([mail()]))).unwrap().steps[0].track, Track::default());
+    one(mail_with(json!({"track": ["clicks"]})), "$.steps[0].track[0]", "links");
+    one(mail_with(json!({"track": true})), "$.steps[0].track", "must be a list");
+    one(mail_with(json!({"tracking": true})), "$.steps[0].tracking", "track");
+    one(
+        flow(json!([{"id": "a", "action": "send_whatsapp", "message": "m", "track": ["opens"]}])),
+        "$.steps[0].track",
+        "only send_email",
+    );
 }

@@ -179,7 +179,7 @@ impl Unipile {
             return Err(Error::Api(ApiError::read(status.as_u16(), &body)));
         }
         read.map_err(Error::Unreadable)?;
-        serde_json::from_slice(&body)
+        super::wire::json(&body)
             .map_err(|e| Error::Unreadable(format!("the answer is not what was expected ({:?})", e.classify())))
     }
 }

@@ -7,6 +7,7 @@ use super::mail::{self, message_id};
 use super::manage::channel_of;
 use super::webhook::{Event, MailKind, Person, Words};
 use super::wire::{clean, instant, truth};
+use crate::domain::account::Channel;
 use crate::domain::id::SendId;
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Sighting;
@@ -72,16 +73,22 @@ fn message_received(json: &Value) -> Keyed {
     let sender = person(json.get("sender").unwrap_or(&none));
     let info = json.get("account_info").unwrap_or(&none);
     let own = (text(info, "user_id"), phone(info));
-    let is_own = |p: &Person| (own.0.is_some() && own.0 == p.id) || (own.1.is_some() && own.1 == p.phone);
-    let from_us = flag(json, "is_sender").unwrap_or_else(|| is_own(&sender));
+    let is_own = |p: &Person| (own.0.is_some() && own.0 == p.id) || (own.1.is_some() && own.1 == number(p));
+    let said = flag(json, "is_sender");
+    let from_us = said.unwrap_or_else(|| is_own(&sender));
+    let is_sure = said.is_some()
+        || from_us
+        || (own.0.is_some() && sender.id.is_some())
+        || (own.1.is_some() && number(&sender).is_some());
     let others = list(json, "attendees").iter().map(person);
     let others = others.filter(|p| *p != Person::default() && !is_own(p) && !same(p, &sender)).take(OTHERS_MAX);
     let message_id = text(json, "message_id");
     let key = message_id.as_ref().map(|id| format!("message_received:{id}"));
     let event = Event::MessageReceived {
-        channel: text(json, "account_type").as_deref().and_then(channel_of),
+        channel: channel(json),
         chat_id: text(json, "chat_id"),
         from_us,
+        is_sure,
         is_group: flag(json, "is_group").unwrap_or(false),
         others: others.collect(),
         text: words(json, "message"),
@@ -98,7 +105,7 @@ fn message_seen(json: &Value, how: Sighting, name: &str) -> Keyed {
     let message_id = text(json, "message_id");
     let key = message_id.as_ref().map(|id| format!("{name}:{id}"));
     let event = Event::MessageSeen {
-        channel: text(json, "account_type").as_deref().and_then(channel_of),
+        channel: channel(json),
         chat_id: text(json, "chat_id"),
         from_us: flag(json, "is_sender").unwrap_or(true),
         how,
@@ -193,6 +200,16 @@ fn person(of: &Value) -> Person {
     let id = text(of, "attendee_provider_id");
     let lid = [text(specifics, "lid"), id.clone()].into_iter().flatten().find(|id| id.ends_with("@lid"));
     Person { public: text(of, "attendee_public_identifier"), phone: phone(specifics), id, lid }
+}
+
+/// The person's phone number: WhatsApp may hide it, and show it in an id all the same.
+fn number(person: &Person) -> Option<String> {
+    let jid = |id: &String| Some(format!("+{}", id.strip_suffix("@s.whatsapp.net")?));
+    person.phone.clone().or_else(|| [&person.public, &person.id].into_iter().flatten().find_map(jid))
+}
+
+fn channel(json: &Value) -> Option<Channel> {
+    channel_of(&text(json, "account_type")?.to_uppercase())
 }
 
 /// Whether two mentions are of one person, as far as they say.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::{ANSWER_BYTES_MAX, Unipile};
 use super::errors::Error;
 use super::webhook;
-use super::wire::{self, Chat, UserRelation, clean, instant_text, truth};
+use super::wire::{self, Chat, Source, UserRelation, clean, instant_text, truth};
 use crate::domain::account::Channel;
 use crate::domain::time::Timestamp;
 use crate::provider::{FindError, Lists, Missed, Page, Relation, Standing};
@@ -79,9 +79,11 @@ impl Unipile {
             Err(e) if e.is_missing() => return Ok(Standing::Broken("DELETED".to_owned())),
             other => other?,
         };
-        let statuses = found.sources.unwrap_or_default().into_iter().filter_map(|s| s.status);
-        // While it connects nothing is wrong yet.
-        let broken = statuses.map(|s| s.to_uppercase()).find(|s| s != "OK" && s != "CONNECTING");
+        let sources = found.sources.unwrap_or_default();
+        let is_named = sources.iter().any(Source::carries_messages);
+        // A calendar of the same account says nothing about its messages.
+        let own = sources.into_iter().filter(|s| !is_named || s.carries_messages());
+        let broken = own.filter_map(|s| s.status).map(|s| s.to_uppercase()).find(|s| webhook::is_broken(s));
         Ok(broken.map_or(Standing::Well, Standing::Broken))
     }
 

@@ -74,7 +74,7 @@ impl Unipile {
     }
 
     async fn try_mail(&self, request: &SendRequest, to: &str, body: &str, this: Shape) -> Result<MailSent, Error> {
-        let send = request.send.to_string();
+        let (send, track) = (request.send.to_string(), request.track);
         let account = request.provider_account_id.clone();
         let mut form = Form::new().text("account_id", account).text("to", attendees(request, to));
         if let Some(subject) = &request.subject {
@@ -85,7 +85,7 @@ impl Unipile {
         form = form
             .text("body", html_body(body))
             .text("custom_headers", Value::from(headers).to_string())
-            .text("tracking_options", json!({"opens": false, "links": false, "label": send}).to_string());
+            .text("tracking_options", json!({"opens": track.opens, "links": track.links, "label": send}).to_string());
         if let Some(parent) = request.reply_to.as_ref().filter(|_| this.threaded) {
             form = form.text("reply_to", parent.clone());
         }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::WEBHOOK_SECRET_HEADER;
 use super::client::{ANSWER_BYTES_MAX, Unipile};
 use super::errors::Error;
-use super::wire::{Account, Webhook};
+use super::wire::{Account, Webhook, WebhookField};
 use crate::domain::account::Channel;
 use crate::provider::Secret;
 
@@ -62,7 +62,7 @@ impl Unipile {
     }
 
     /// Registers the webhooks that are missing for `request_url`, with `secret` in the header of every delivery, and
-    /// replaces those that still carry another secret. Returns how many were created.
+    /// replaces those that carry another secret or none: whatever they deliver is refused. Returns how many were created.
     ///
     /// # Errors
     /// Whatever the first failing call says; those before it have taken effect, and calling again goes on from there.
@@ -80,10 +80,11 @@ impl Unipile {
         for (source, needed, besides) in WEBHOOKS {
             let name = format!("campaignd {source}");
             let all: Vec<&str> = needed.iter().chain(*besides).copied().collect();
-            let (stale, current): (Vec<&Webhook>, Vec<&Webhook>) = registered
+            let (mut current, stale): (Vec<&Webhook>, Vec<&Webhook>) = registered
                 .iter()
                 .filter(|w| serves(w, source, needed, &name))
-                .partition(|w| secret_of(w).is_some_and(|s| s != secret.expose()));
+                .partition(|w| is_accepted(w, secret, &name));
+            current.retain(|w| is_named(w, &name) || is_whole(w));
             if !current.iter().any(|w| serves(w, source, &all, &name)) {
                 match self.create_webhook(request_url, source, &name, &all, secret).await {
                     Ok(()) => {
@@ -156,12 +157,23 @@ fn is_named(webhook: &Webhook, name: &str) -> bool {
     webhook.name.as_deref() == Some(name)
 }
 
-/// The secret its deliveries carry, if the list shows it.
-fn secret_of(webhook: &Webhook) -> Option<&str> {
-    let headers = webhook.headers.as_deref().unwrap_or_default();
-    let ours =
-        headers.iter().find(|h| h.key.as_deref().is_some_and(|k| k.eq_ignore_ascii_case(WEBHOOK_SECRET_HEADER)))?;
-    ours.value.as_deref()
+/// Whether its deliveries carry our secret. Of one that we made ourselves so they do, where the list does not show it.
+fn is_accepted(webhook: &Webhook, secret: &Secret, name: &str) -> bool {
+    let is_ours = |key: &str| key.eq_ignore_ascii_case(WEBHOOK_SECRET_HEADER);
+    let Some(headers) = &webhook.headers else { return is_named(webhook, name) };
+    match headers.iter().find(|h| h.key.as_deref().is_some_and(is_ours)) {
+        Some(header) => header.value.as_deref().is_none_or(|value| value == secret.expose()),
+        None => false,
+    }
+}
+
+/// Whether somebody else's webhook delivers everything of all accounts, as it is. Asked of our own it might be made anew at each
+/// start: what the list shows of a webhook without a choice is not documented.
+fn is_whole(webhook: &Webhook) -> bool {
+    let renames = |field: &WebhookField| field.name.is_some() && field.key.is_some() && field.name != field.key;
+    webhook.account_ids.as_ref().is_none_or(Vec::is_empty)
+        && webhook.format.as_deref().is_none_or(|format| format == "json")
+        && !webhook.data.iter().flatten().any(renames)
 }
 
 fn described(account: Account) -> Option<UnipileAccount> {

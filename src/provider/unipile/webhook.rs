@@ -12,8 +12,8 @@ use std::fmt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::events;
 pub use super::mail::MailKind;
+use super::{events, wire};
 use crate::domain::account::Channel;
 use crate::domain::id::SendId;
 use crate::domain::time::Timestamp;
@@ -57,6 +57,8 @@ pub enum Event {
         message_id: Option<String>,
         /// Whether the account's owner wrote it, through us or by hand.
         from_us: bool,
+        /// Whether the delivery says so, or names the writer and the account alike; else it is a guess.
+        is_sure: bool,
         /// Whether there are more than two people in the chat.
         is_group: bool,
         /// The writer.
@@ -216,6 +218,15 @@ impl Event {
         }
     }
 
+    /// The same with the account's channel, where the delivery does not name one that we know.
+    #[must_use]
+    pub fn on(mut self, channel: Channel) -> Self {
+        if let Self::MessageReceived { channel: said, .. } | Self::MessageSeen { channel: said, .. } = &mut self {
+            said.get_or_insert(channel);
+        }
+        self
+    }
+
     /// The name used in metrics and logs: a closed set, whatever is delivered.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -235,10 +246,16 @@ impl Event {
     }
 }
 
+/// Whether an account of this status, or with a part of it, neither sends nor receives until somebody looks. Words that we do not
+/// know say nothing.
+pub fn is_broken(status: &str) -> bool {
+    matches!(status, "ERROR" | "STOPPED" | "CREDENTIALS" | "PERMISSIONS" | "DELETED")
+}
+
 /// Reads a delivery. `received` tells two equal status changes of one account apart, which carry no time of their own:
 /// within the same minute they count as one.
 pub fn parse(body: &[u8], received: Timestamp) -> Parsed {
-    let json: Value = match serde_json::from_slice(body) {
+    let json: Value = match wire::json(body) {
         Ok(json @ Value::Object(_)) => json,
         Ok(_) => return unreadable(body, "the body is json, but not an object"),
         Err(_) => return unreadable(body, "the body is not json"),

@@ -4,6 +4,7 @@
 //! `items`, though: a list read as empty would be taken for "was never sent".
 
 use chrono::DateTime;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -204,8 +205,19 @@ pub(super) struct Account {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Source {
+    /// The account's id and what it is: `<account>_MESSAGING`.
+    #[serde(deserialize_with = "text")]
+    id: Option<String>,
     #[serde(deserialize_with = "text")]
     pub(super) status: Option<String>,
+}
+
+impl Source {
+    /// Whether it is the part that messages or mails go through, by its name.
+    pub(super) fn carries_messages(&self) -> bool {
+        let part = self.id.as_deref().and_then(|id| Some(id.rsplit_once('_')?.1)).unwrap_or_default();
+        matches!(part, "MESSAGING" | "MAIL" | "MAILS" | "MAILING" | "EMAIL" | "EMAILS")
+    }
 }
 
 /// An item of `GET /webhooks`.
@@ -226,6 +238,23 @@ pub(super) struct Webhook {
     pub(super) events: Option<Vec<String>>,
     #[serde(deserialize_with = "lenient")]
     pub(super) headers: Option<Vec<WebhookHeader>>,
+    /// Of which accounts; empty: of all.
+    #[serde(deserialize_with = "lenient")]
+    pub(super) account_ids: Option<Vec<Value>>,
+    #[serde(deserialize_with = "text")]
+    pub(super) format: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) data: Option<Vec<WebhookField>>,
+}
+
+/// A property that deliveries carry, and under which name.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WebhookField {
+    #[serde(deserialize_with = "text")]
+    pub(super) name: Option<String>,
+    #[serde(deserialize_with = "text")]
+    pub(super) key: Option<String>,
 }
 
 /// A header that deliveries carry.
@@ -236,6 +265,46 @@ pub(super) struct WebhookHeader {
     pub(super) key: Option<String>,
     #[serde(deserialize_with = "text")]
     pub(super) value: Option<String>,
+}
+
+/// Reads JSON that need not be quite right: a text that was cut in the middle of an emoji, or in another encoding, must not hide
+/// the rest. What cannot be read becomes the replacement character.
+pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(bytes).or_else(|error| serde_json::from_str(&mended(bytes)).map_err(|_| error))
+}
+
+/// As UTF-8, without the mark that some put before it, and without halves of escaped pairs.
+fn mended(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut rest = text.trim_start_matches('\u{feff}');
+    let mut whole = String::with_capacity(rest.len());
+    while let Some((before, from)) = rest.find('\\').and_then(|at| rest.split_at_checked(at)) {
+        whole.push_str(before);
+        let length = match unit(from) {
+            Some((0xd800..=0xdbff, after)) if matches!(unit(after), Some((0xdc00..=0xdfff, _))) => 12,
+            Some((0xd800..=0xdfff, after)) => {
+                whole.push_str("\\ufffd");
+                rest = after;
+                continue;
+            }
+            Some(_) => 6,
+            // With whatever it escapes.
+            None => 1 + from.chars().nth(1).map_or(0, char::len_utf8),
+        };
+        let Some((escape, after)) = from.split_at_checked(length) else { break };
+        whole.push_str(escape);
+        rest = after;
+    }
+    whole + rest
+}
+
+/// The UTF-16 unit that a text begins with as an escape, and what comes after it.
+fn unit(text: &str) -> Option<(u16, &str)> {
+    let (hex, after) = text.strip_prefix("\\u")?.split_at_checked(4)?;
+    if !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    Some((u16::from_str_radix(hex, 16).ok()?, after))
 }
 
 /// Text as we keep it: trimmed, without the NUL that Postgres refuses, not longer than [`TEXT_MAX`]; `None` when nothing
@@ -288,6 +357,29 @@ fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Erro
 }
 
 /// Anything that can be read as `T`; `None` for the rest.
-fn lenient<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
     Value::deserialize(from).map(|v| serde_json::from_value(v).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_broken_somewhere_hides_nothing_else() {
+        let read = |bytes: &[u8]| json::<Value>(bytes).map(|v| v["a"].as_str().unwrap_or_default().to_owned()).ok();
+        for (bytes, expected) in [
+            (&br#"{"a":"x\ud83d"}"#[..], "x\u{fffd}"),
+            (br#"{"a":"x\ude00y","b":"\ud83d\ude00"}"#, "x\u{fffd}y"),
+            (br#"{"a":"\ud83d\ude00\ud83d"}"#, "\u{1f600}\u{fffd}"),
+            (br#"{"a":"\\ud83d\ud83d\n\""}"#, "\\ud83d\u{fffd}\n\""),
+            (b"{\"a\":\"x\xff\xe9\"}", "x\u{fffd}\u{fffd}"),
+            (b"\xef\xbb\xbf{\"a\":\"x\"}", "x"),
+        ] {
+            assert_eq!(read(bytes).as_deref(), Some(expected), "{}", String::from_utf8_lossy(bytes));
+        }
+        for bytes in [&b""[..], b"{", b"{\"a\":\"x\\ud8", b"{\"a\":\"\\", b"\\ud83d", b"a=b", b"{\"a\":\"\\ud83d\\"] {
+            assert_eq!(read(bytes), None, "{}", String::from_utf8_lossy(bytes));
+        }
+    }
 }

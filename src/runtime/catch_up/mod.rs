@@ -14,6 +14,7 @@ use dashmap::DashMap;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
+use super::Options;
 use super::shared::Shared;
 use crate::domain::account::{Account, AccountStatus, Channel};
 use crate::domain::id::AccountId;
@@ -36,6 +37,9 @@ const RETRY_MIN: Duration = Duration::from_secs(30);
 const RETRY_MAX: Duration = Duration::from_secs(30 * 60);
 /// Reads that may fail in a row before an account that is back sends again all the same.
 const BACK_TRIES: u32 = 5;
+
+/// An account that was not read for that long when the program starts is read before it sends. Each is read twice an hour.
+const BEHIND: Duration = Duration::from_secs(3600);
 
 /// Wakes the reader of an account.
 #[derive(Debug, Default)]
@@ -61,6 +65,21 @@ enum ReadError {
     Provider(#[from] crate::provider::FindError),
     #[error("an execution could not take what was read")]
     NotTaken,
+}
+
+/// Before anything is sent: who may have answered while nothing ran is not written to on. An account whose lists were not read for
+/// long is treated as one that was reconnected.
+pub(super) async fn hold_behind(options: &Options, now: Timestamp) -> Result<(), crate::store::Error> {
+    let providers = options.providers.iter().filter(|(_, provider)| provider.lists().is_some());
+    let providers: Vec<&str> = providers.map(|(name, _)| name.as_str()).collect();
+    let behind = catch_up::behind(&options.pool, &providers, now - BEHIND, now).await?;
+    if behind > 0 {
+        tracing::warn!(
+            accounts = behind,
+            "webhooks may have been lost while nothing ran; accounts send again once that is read"
+        );
+    }
+    Ok(())
 }
 
 /// Watches the roster and keeps one reader an account.
@@ -129,7 +148,7 @@ impl Plan {
 /// Reads one account for ever; ends when it is gone from the roster, or the runtime ends. `mark`: how far it was read.
 async fn read(shared: Arc<Shared>, id: AccountId, mark: Mark, seats: Arc<Semaphore>) {
     let bell = shared.bells.of(id);
-    let mut failures = 0_u32;
+    let (mut failures, mut broken) = (0_u32, 0_u32);
     let mut not_before = shared.clock.now();
     let mut known = Some(mark);
     loop {
@@ -166,20 +185,44 @@ async fn read(shared: Arc<Shared>, id: AccountId, mark: Mark, seats: Arc<Semapho
         }
         let Ok(_seat) = seats.acquire().await else { return };
         let ended = turn(&shared, &account, failures).await;
-        failures = if ended { 0 } else { failures.saturating_add(1) };
-        let rest =
-            if ended { Duration::ZERO } else { RETRY_MIN.saturating_mul(1 << (failures - 1).min(10)).min(RETRY_MAX) };
+        (failures, broken) = match ended {
+            Ended::Read => (0, 0),
+            Ended::Failed => (failures.saturating_add(1), 0),
+            // No try to read anything.
+            Ended::Broken => (0, broken.saturating_add(1)),
+        };
+        let rest = match failures.max(broken) {
+            0 => Duration::ZERO,
+            n => RETRY_MIN.saturating_mul(1 << (n - 1).min(10)).min(RETRY_MAX),
+        };
         not_before = (shared.clock.now() + rest).max(shared.clock.after_real(REAL_REST));
     }
 }
 
-/// Reads what is due. Answers whether all of it came to its end.
-async fn turn(shared: &Arc<Shared>, account: &Arc<Account>, failures: u32) -> bool {
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// All that was due was read.
+    Read,
+    /// Some of it was not.
+    Failed,
+    /// The account does not work: it is asked less and less often, until it is said to.
+    Broken,
+}
+
+impl Ended {
+    const fn of(all: bool) -> Self {
+        if all { Self::Read } else { Self::Failed }
+    }
+}
+
+/// Reads what is due.
+async fn turn(shared: &Arc<Shared>, account: &Arc<Account>, failures: u32) -> Ended {
     let now = shared.clock.now();
     // Again: it may have been rung for meanwhile.
     let mark = match catch_up::mark(&shared.pool, account.workspace, account.id, now).await {
         Ok(mark) => mark,
-        Err(error) => return said(account, "messages", Err(error.into())),
+        Err(error) => return Ended::of(said(account, "messages", Err(error.into()))),
     };
     let plan = Plan::of(account, &mark);
     let back = mark.back_at.is_some();
@@ -189,7 +232,7 @@ async fn turn(shared: &Arc<Shared>, account: &Arc<Account>, failures: u32) -> bo
         let standing = read.as_ref().ok().copied();
         ended &= said(account, "messages", read.map(drop));
         if standing == Some(messages::Standing::Broken) {
-            return ended;
+            return Ended::Broken;
         }
     }
     // An account that is back is not active yet: its connections are read with the rest of its gap.
@@ -202,9 +245,9 @@ async fn turn(shared: &Arc<Shared>, account: &Arc<Account>, failures: u32) -> bo
         && let Err(error) = resume(shared, account, ended).await
     {
         tracing::warn!(account.id = %account.id, %error, "cannot let an account send again; trying again later");
-        return false;
+        return Ended::Failed;
     }
-    ended
+    Ended::of(ended)
 }
 
 /// Lets an account send again whose gap has been read, or cannot be.

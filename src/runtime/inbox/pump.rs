@@ -230,6 +230,10 @@ impl Pump {
             }
             Verdict::Nobody | Verdict::Later => {
                 fact.is_stranger = matches!(verdict, Verdict::Nobody);
+                if !fact.is_stranger {
+                    // Whatever it waited for may just have told whom it is about.
+                    fact.since = Instant::now();
+                }
                 self.arrivals += 1;
                 self.waiting.insert((Instant::now() + fact.pause(), self.arrivals), fact);
                 // Never one about somebody we know: those wait here, and more of them in the table.

@@ -27,6 +27,24 @@ const REOPEN: &str = "WITH lease AS MATERIALIZED ( \
         AND s.status IN ('dispatching', 'unknown') AND s.parked_at IS NULL) \
     RETURNING g.account_id";
 
+const BUSY: &str = "SELECT EXISTS (SELECT FROM account_gate \
+    WHERE workspace_id = $1 AND account_id = $2 AND in_flight IS NOT NULL AND in_flight_since <= $3)";
+
+/// Whether an account has a send in hand that was claimed by `at` and whose outcome is not known: what it tells of the person
+/// is not known either.
+///
+/// # Errors
+/// When Postgres cannot be asked.
+pub async fn is_busy(pool: &Pool, workspace: WorkspaceId, account: AccountId, at: Timestamp) -> Result<bool, Error> {
+    sqlx::query_scalar(BUSY)
+        .bind(workspace.0)
+        .bind(account.0)
+        .bind(at.to_utc())
+        .fetch_one(pool)
+        .await
+        .map_err(failed("looking at the gate of an account"))
+}
+
 /// Halts an active account: nothing is claimed for it until it is resumed. Answers whether it was active.
 ///
 /// # Errors

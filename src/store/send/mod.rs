@@ -18,7 +18,7 @@ mod settle;
 mod thread;
 mod walk;
 
-pub use account::{halt_account, hold_accounts, let_go_accounts, reopen_stale_gates, resume_account};
+pub use account::{halt_account, hold_accounts, is_busy, let_go_accounts, reopen_stale_gates, resume_account};
 pub use claim::{Claim, ClaimOutcome, ClaimResult, Spent, claim};
 pub use echo::{in_hand, of_send, said};
 pub use load::{Dispatch, Gate, Learnt, OpenSend, in_flight, load_for_dispatch, open_sends};

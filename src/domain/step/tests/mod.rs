@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::{Decision, Effect, FinishSend, Rejected, needs_mending, step};
 use crate::domain::account::Channel;
 use crate::domain::execution::{BounceStatus, ConnectionStatus, Execution, ExitReason, Status, WaitTrigger};
-use crate::domain::flow::{CHECK_EVERY_DEFAULT, Flow, MAX_CHECKS_DEFAULT, OnTimeout, Requires, Step, StopOn, WaitFor};
+use crate::domain::flow::{
+    CHECK_EVERY_DEFAULT, Flow, MAX_CHECKS_DEFAULT, OnTimeout, Requires, Step, StopOn, Track, WaitFor,
+};
 use crate::domain::id::{CampaignId, ExecutionId, ProspectId, SendId, WorkspaceId};
 use crate::domain::retry;
 use crate::domain::send::{Action, FailureClass, SendIntent, SendOutcome, SendStatus};
@@ -37,6 +39,7 @@ fn plain(id: &str, action: Action, delay: Duration) -> Step {
         message: (!matches!(action, Action::Wait | Action::VisitLinkedinProfile)).then(|| "Hello".to_owned()),
         in_thread: false,
         note_required: false,
+        track: Track::default(),
         delay,
         wait_for: None,
         requires: Requires::default(),

@@ -1,8 +1,10 @@
 //! What lost webhooks would have said, read from lists: the requests, and that each body is read as its webhook's would be.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::server::{Server, error, golden};
+use super::server::{Server, client, error, golden, raw};
 use crate::domain::account::Channel;
 use crate::domain::time::Timestamp;
 use crate::provider::unipile::webhook::{Event, MailKind, parse};
@@ -145,7 +147,18 @@ async fn mails_of_a_list_are_received_or_sent_and_drafts_are_neither() {
 }
 
 #[tokio::test]
-async fn an_account_stands_as_the_worst_of_its_parts() {
+async fn a_message_that_was_cut_in_an_emoji_hides_none_of_its_page() {
+    let body = br#"{"items":[{"id":"m1","chat_id":"c","text":"cut \ud83d"},{"id":"m2","chat_id":"c"}]}"#;
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{}", body.len(), String::from_utf8_lossy(body));
+    let base = raw(Some(answer.leak().as_bytes())).await;
+    let unipile = client(&base, Duration::from_secs(30));
+    let found = unipile.lists().unwrap().missed(Channel::Linkedin, "acc-1", SINCE, None).await.unwrap();
+    let keys: Vec<&str> = found.items.iter().map(|m| m.key.as_str()).collect();
+    assert_eq!(keys, ["message_received:m1", "message_received:m2"]);
+}
+
+#[tokio::test]
+async fn an_account_stands_as_the_part_that_messages_go_through() {
     for (status, body, expected) in [
         (200, json!({"id": "acc-1", "sources": [{"status": "OK"}]}), Standing::Well),
         (200, json!({"id": "acc-1", "sources": [{"status": "OK"}, {"status": "Connecting"}]}), Standing::Well),
@@ -154,6 +167,19 @@ async fn an_account_stands_as_the_worst_of_its_parts() {
             200,
             json!({"sources": [{"status": "OK"}, {"status": "CREDENTIALS"}]}),
             Standing::Broken("CREDENTIALS".into()),
+        ),
+        (200, json!({"sources": [{"status": "PERMISSIONS"}]}), Standing::Broken("PERMISSIONS".into())),
+        // A word that nobody knows yet is no reason to stop reading.
+        (200, json!({"sources": [{"id": "acc_MESSAGING", "status": "SYNCING"}]}), Standing::Well),
+        (
+            200,
+            json!({"sources": [{"id": "a_b_MAILS", "status": "OK"}, {"id": "a_b_CALENDAR", "status": "STOPPED"}]}),
+            Standing::Well,
+        ),
+        (
+            200,
+            json!({"sources": [{"id": "a_CALENDAR", "status": "OK"}, {"id": "a_MAILS", "status": "ERROR"}]}),
+            Standing::Broken("ERROR".into()),
         ),
         (404, json!({"type": "errors/resource_not_found"}), Standing::Broken("DELETED".into())),
     ] {

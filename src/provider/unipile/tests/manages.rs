@@ -79,6 +79,41 @@ async fn webhooks_that_are_there_stay_and_those_with_an_old_secret_are_replaced(
 }
 
 #[tokio::test]
+async fn a_webhook_whose_deliveries_would_be_refused_is_replaced() {
+    for headers in [json!([]), json!([{"key": "X-Other", "value": "s3cret"}]), json!(null)] {
+        let mut items = complete();
+        items[0]["headers"] = headers.clone();
+        let (server, made) = registered(items).await;
+        assert_eq!(made.unwrap(), 1, "{headers}");
+        assert_eq!(server.calls()[1..], ["POST /api/v1/webhooks", "DELETE /api/v1/webhooks/w1"], "{headers}");
+    }
+    // Of our own the list may not show them.
+    let mut items = complete();
+    items[4]["headers"] = json!(null);
+    assert_eq!(registered(items).await.1.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_operators_webhook_that_leaves_something_out_stays_and_ours_comes_beside_it() {
+    for (field, value) in [
+        ("account_ids", json!([{"id": "a1"}])),
+        ("format", json!("form")),
+        ("data", json!([{"name": "person", "key": "user_provider_id"}])),
+    ] {
+        let mut items = complete();
+        items[0][field] = value;
+        let (server, made) = registered(items).await;
+        assert_eq!(made.unwrap(), 1, "{field}");
+        assert_eq!(server.calls()[1..], ["POST /api/v1/webhooks"], "{field}");
+    }
+    let mut items = complete();
+    items[0]["account_ids"] = json!([]);
+    items[0]["format"] = json!("json");
+    items[0]["data"] = json!([{"name": "event", "key": "event"}]);
+    assert_eq!(registered(items).await.1.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_webhook_of_ours_that_delivers_less_is_replaced_and_an_operators_own_stays() {
     for (name, deleted) in [("campaignd messaging", true), ("mine", false)] {
         let mut items = complete();

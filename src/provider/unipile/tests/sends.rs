@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::server::{Server, client, error, golden, nobody, raw, to_jane};
+use crate::domain::flow::Track;
 use crate::domain::send::{Action, FailureClass, Receipt};
-use crate::provider::{Provider, SendFailure};
+use crate::provider::{Provider, SendFailure, SendRequest};
 
 const PROFILE: &str = "GET /api/v1/users/jane-doe";
 const PROFILE_BY_ID: &str = "GET /api/v1/users/ACoJane";
@@ -398,13 +399,24 @@ async fn a_refusal_that_stays_is_reported_and_not_tried_for_ever() {
     assert_eq!(server.calls(), [MAIL], "without an unsubscribe header there is nothing to spell otherwise");
 }
 
+#[tokio::test]
+async fn a_mail_is_tracked_for_what_it_is_asked_to_be() {
+    for (opens, links) in [(false, false), (true, false), (false, true)] {
+        let (server, unipile) = Server::start(|_, _| (201, json!({"tracking_id": "t"}))).await;
+        let request = SendRequest { track: Track { opens, links }, ..to_jane(Action::SendEmail) };
+        unipile.send(&request).await.unwrap();
+        let options = part(&server.seen()[0], "tracking_options").unwrap();
+        assert_eq!(options, json!({"opens": opens, "links": links, "label": request.send.to_string()}).to_string());
+    }
+}
+
 /// The value of a form field.
 fn part(request: &Value, name: &str) -> Option<String> {
     let parts = request["parts"].as_array()?;
     parts.iter().find(|p| p[0] == name).map(|p| p[1].as_str().unwrap().to_owned())
 }
 
-fn follow_up() -> crate::provider::SendRequest {
+fn follow_up() -> SendRequest {
     let mut request = to_jane(Action::SendEmail);
     request.subject = Some("Re: A question".into());
     request.reply_to = Some("prov/1".into());

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
+use crate::domain::flow::Track;
 use crate::domain::id::SendId;
 use crate::domain::send::Action;
 use crate::provider::unipile::{Options, Unipile};
@@ -157,6 +158,7 @@ pub(super) fn to_jane(action: Action) -> SendRequest {
         subject: Some("A question".into()),
         body: Some("Hi Jane,\n\n2 < 3 & \"so\" on — ü".into()),
         reply_to: None,
+        track: Track::default(),
         unsubscribe_url: None,
     }
 }

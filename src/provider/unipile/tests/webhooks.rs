@@ -85,6 +85,7 @@ fn a_linkedin_message_is_theirs_or_ours() {
         chat_id: some("chat-1"),
         message_id: some(id),
         from_us,
+        is_sure: true,
         is_group: false,
         sender: linkedin_person(sender),
         others,
@@ -111,6 +112,7 @@ fn a_whatsapp_message_names_the_writer_by_lid_jid_and_number() {
             chat_id: some("chat-9"),
             message_id: some("msg-9"),
             from_us: false,
+            is_sure: true,
             is_group: false,
             sender: Person {
                 id: some("140111@lid"),
@@ -123,6 +125,61 @@ fn a_whatsapp_message_names_the_writer_by_lid_jid_and_number() {
             timestamp: Some(Timestamp::from_micros(1_779_098_400_000_000)),
         },
     );
+}
+
+/// A message without the field that says whose it is, as `from us, and sure of it`.
+fn whose(info: &Value, sender: &Value) -> (bool, bool) {
+    let body = json!({"event": "message_received", "account_id": "wa", "account_type": "WHATSAPP", "message_id": "m",
+        "account_info": info, "sender": sender});
+    let Event::MessageReceived { from_us, is_sure, .. } = parse(body.to_string().as_bytes(), RECEIVED).event else {
+        panic!()
+    };
+    (from_us, is_sure)
+}
+
+#[test]
+fn whose_message_it_is_shows_in_any_of_the_names_and_else_it_is_a_guess() {
+    let info = json!({"type": "WHATSAPP", "phone_number": "+33 612"});
+    let hidden = json!({"phone_number": "hidden", "lid": "140@lid"});
+    let own = json!({"attendee_provider_id": "140@lid", "attendee_public_identifier": "33612@s.whatsapp.net",
+        "attendee_specifics": hidden});
+    let theirs = json!({"attendee_provider_id": "33699@s.whatsapp.net"});
+    let nobody = json!({"attendee_provider_id": "140@lid", "attendee_specifics": hidden});
+    assert_eq!(whose(&info, &own), (true, true));
+    assert_eq!(whose(&info, &theirs), (false, true));
+    assert_eq!(whose(&info, &nobody), (false, false));
+    assert_eq!(whose(&Value::Null, &theirs), (false, false));
+    let info = json!({"user_id": "ACoAAAown"});
+    assert_eq!(whose(&info, &json!({"attendee_provider_id": "ACoAAAown"})), (true, true));
+    assert_eq!(whose(&info, &json!({"attendee_provider_id": "ACoAAAjane"})), (false, true));
+}
+
+#[test]
+fn a_message_without_a_word_of_ours_for_the_network_is_on_its_accounts_channel() {
+    for (kind, expected) in [
+        (json!("linkedin"), Some(Channel::Linkedin)),
+        (json!(null), None),
+        (json!("LINKEDIN_RECRUITER"), None),
+        (json!(7), None),
+    ] {
+        let body = json!({"event": "message_received", "account_id": "a", "message_id": "m", "account_type": kind});
+        let event = parse(body.to_string().as_bytes(), RECEIVED).event;
+        let channel = |event| match event {
+            Event::MessageReceived { channel, .. } => channel,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(channel(event.clone()), expected, "{kind}");
+        assert_eq!(channel(event.on(Channel::Linkedin)), Some(Channel::Linkedin), "{kind}");
+    }
+}
+
+#[test]
+fn a_text_that_was_cut_in_an_emoji_hides_no_fact() {
+    let body = br#"{"event":"message_received","account_id":"a","account_type":"LINKEDIN","message_id":"m1",
+        "is_sender":false,"sender":{"attendee_provider_id":"ACoAAAjane"},"message":"No thanks \ud83d"}"#;
+    let parsed = parse(body, RECEIVED);
+    let Event::MessageReceived { sender, .. } = parsed.event else { panic!("{parsed:?}") };
+    assert_eq!((sender.id.as_deref(), parsed.dedupe_key.as_str()), (Some("ACoAAAjane"), "message_received:m1"));
 }
 
 #[test]
