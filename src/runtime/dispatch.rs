@@ -278,6 +278,12 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     let (outcome, receipt) = match result {
         Ok(receipt) => (SendOutcome::Sent, receipt),
         Err(SendFailure::Refused { class, code, message, learnt }) => {
+            let class = match class {
+                FailureClass::Unavailable => {
+                    retry::unavailable(shared.trouble(account.id, row.send.action), row.dispatch_count + 1)
+                }
+                other => other,
+            };
             (SendOutcome::Failed { class, error: format!("{code}: {message}") }, learnt)
         }
         Err(SendFailure::Unknown { message, learnt }) => (SendOutcome::Unknown { error: message }, learnt),
@@ -294,8 +300,16 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     if matches!(&outcome, SendOutcome::Failed { class: FailureClass::AccountQuota, .. }) {
         deferred(account.channel, if throttled { "throttled" } else { "quota" });
     }
+    let streak = shared.called(account.id, row.send.action, &outcome);
+    let trouble = retry::rest(&outcome, row.send.execution, row.send.step, streak).map(|rest| now + rest);
+    if trouble.is_some() {
+        deferred(account.channel, "unavailable");
+    }
     // Of an account with a budget only what is used up rests; what it may still do goes on.
     let brake = spend::brake_after(account, &request, (&outcome, &receipt), throttled, now);
+    // Likewise where the provider is not up to it: LinkedIn's limits may show as that.
+    let brake = brake.or_else(|| spend::brake_until(account, &request, trouble?));
+    let trouble = trouble.filter(|_| brake.is_none());
     let rest = match &outcome {
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } if brake.is_some() => gap,
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Some(now + quota_rest),
@@ -306,7 +320,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         | SendOutcome::Failed { .. }
         | SendOutcome::Unknown { .. }
         | SendOutcome::NotSent
-        | SendOutcome::Unresolved { .. } => gap,
+        | SendOutcome::Unresolved { .. } => gap.max(trouble),
     };
     let details = SendDetails { account: account.id, receipt, rest_until: rest, brake };
     hand_over(shared, &row, outcome.clone(), details).await;
@@ -323,9 +337,10 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
             halt(shared, account, &error).await;
             Report::Held(job, row.send.campaign)
         }
-        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => match brake {
+        // After it behind the others, should it have to do with this one.
+        SendOutcome::Failed { class: FailureClass::AccountQuota | FailureClass::Unavailable, .. } => match brake {
             Some((kind, until)) => Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
-            None => Report::Rest(job, now + quota_rest),
+            None => Report::Rest(job, rest.unwrap_or(now)),
         },
         SendOutcome::Unknown { .. } => Report::Later(job, settle::first_read(shared, row.send.action, now)),
         SendOutcome::Sent | SendOutcome::Failed { .. } | SendOutcome::NotSent | SendOutcome::Unresolved { .. } => {
@@ -481,19 +496,32 @@ fn text(prospect: &Value, keys: &[&str]) -> Option<String> {
 /// Column names differ between databases that are taken over: the usual ones are tried in order.
 fn recipient(row: &Dispatch) -> Recipient {
     let prospect = &row.prospect;
+    let learnt = (row.learnt.recipient_id.clone(), row.learnt.chat_id.clone());
+    // Whoever it went to, and not who the prospect has become since.
+    if let Some(claimed) = row.recipient.as_ref().filter(|_| row.dispatch_count > 0) {
+        let told = |key: &str| claimed.get(key).and_then(Value::as_str).map(str::to_owned);
+        return Recipient {
+            name: if claimed.get("name").is_some() { told("name") } else { fields::person_name(prospect) },
+            linkedin: told("linkedin"),
+            email: told("email"),
+            phone: told("phone"),
+            recipient_id: told("recipient_id").or(learnt.0),
+            chat_id: told("chat_id").or(learnt.1),
+        };
+    }
     Recipient {
         name: fields::person_name(prospect),
         linkedin: text(prospect, &["linkedin_url", "linkedin_profile_url", "linkedin", "linkedin_id"]),
         email: text(prospect, &["email", "email_address"]),
         phone: text(prospect, &["phone", "phone_number", "whatsapp"]),
-        recipient_id: row.learnt.recipient_id.clone(),
-        chat_id: row.learnt.chat_id.clone(),
+        recipient_id: learnt.0,
+        chat_id: learnt.1,
     }
 }
 
 fn recipient_json(recipient: &Recipient) -> Value {
     serde_json::json!({
-        "linkedin": recipient.linkedin, "email": recipient.email, "phone": recipient.phone,
+        "name": recipient.name, "linkedin": recipient.linkedin, "email": recipient.email, "phone": recipient.phone,
         "recipient_id": recipient.recipient_id, "chat_id": recipient.chat_id,
     })
 }

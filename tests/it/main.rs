@@ -53,6 +53,7 @@ mod storm;
 mod suppress;
 mod tidy;
 mod trace;
+mod unknown;
 mod unsubscribe;
 mod webhook;
 mod writer;
