@@ -96,6 +96,12 @@ pub enum SendFailure {
         /// What was learnt all the same.
         learnt: Receipt,
     },
+    /// The provider has had another request under this one's key: what came of that is to be read back, and this one is never
+    /// taken.
+    Conflict {
+        /// For people.
+        message: String,
+    },
 }
 
 /// What reading back found.

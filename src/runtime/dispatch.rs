@@ -275,6 +275,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     let throttled = matches!(&result, Err(SendFailure::Refused { code, .. }) if code == THROTTLED);
     let quota_rest =
         if throttled { retry::backoff(row.send.execution, row.send.step, row.dispatch_count + 1) } else { QUOTA_REST };
+    let conflict = matches!(&result, Err(SendFailure::Conflict { .. }));
     let (outcome, receipt) = match result {
         Ok(receipt) => (SendOutcome::Sent, receipt),
         Err(SendFailure::Refused { class, code, message, learnt }) => {
@@ -287,6 +288,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
             (SendOutcome::Failed { class, error: format!("{code}: {message}") }, learnt)
         }
         Err(SendFailure::Unknown { message, learnt }) => (SendOutcome::Unknown { error: message }, learnt),
+        Err(SendFailure::Conflict { message }) => (SendOutcome::Unknown { error: message }, Receipt::default()),
     };
     calling.note("outcome", || Known::Name(outcome.as_str()));
     if outcome != SendOutcome::Sent {
@@ -342,7 +344,9 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
             Some((kind, until)) => Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
             None => Report::Rest(job, rest.unwrap_or(now)),
         },
-        SendOutcome::Unknown { .. } => Report::Later(job, settle::first_read(shared, row.send.action, now)),
+        SendOutcome::Unknown { .. } => {
+            Report::Later(Job { conflict, ..job }, settle::first_read(shared, row.send.action, now))
+        }
         SendOutcome::Sent | SendOutcome::Failed { .. } | SendOutcome::NotSent | SendOutcome::Unresolved { .. } => {
             Report::Done(send, rest)
         }

@@ -102,7 +102,10 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
             if let Some(delay) = delays.get(read) {
                 return Report::Later(job, wait_from(shared, now, *delay));
             }
-            if absence_settles(row.send.action) {
+            if job.conflict {
+                let error = "the provider has had another request under its key, and shows no trace of either".into();
+                SendOutcome::Unresolved { error }
+            } else if absence_settles(row.send.action) {
                 SendOutcome::NotSent
             } else {
                 SendOutcome::Unresolved {

@@ -57,6 +57,8 @@ pub(crate) enum Act {
     UnknownBefore,
     /// The person has it, and nobody is told.
     UnknownAfter,
+    /// Nothing was sent under this request's key, but something else.
+    Conflict,
     /// The person has it, and the program crashes.
     PanicAfter,
     /// Waits for a permit, then acts.
@@ -212,6 +214,7 @@ impl Fake {
                     });
                 }
                 Act::UnknownBefore => return Err(unknown()),
+                Act::Conflict => return Err(SendFailure::Conflict { message: "409".to_owned() }),
                 Act::UnknownAfter => {
                     self.deliver(request);
                     return Err(unknown());

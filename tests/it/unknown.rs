@@ -177,6 +177,28 @@ async fn what_is_lost_each_time_is_called_less_and_less_often_then_left_to_a_per
 }
 
 #[tokio::test]
+async fn a_send_that_the_provider_takes_for_another_is_called_once_and_left_to_a_person_where_nothing_shows() {
+    for arrived in [true, false] {
+        let mut rig = Rig::manual().await;
+        rig.account(Channel::Email, "box").await;
+        let campaign = rig.campaign(&mails(1)).await;
+        let id = rig.prospects(campaign, 1).await[0];
+        if arrived {
+            rig.fake.has_received("P1", "m1");
+        }
+        rig.fake.script(|_, _| Act::Conflict);
+        rig.start().await;
+        rig.fake.until_calls(1).await;
+        let over = "SELECT status = 'sent' OR parked_at IS NOT NULL FROM sends";
+        rig.advance_until(SECOND, over, async || rig.one::<bool>(over).await).await;
+        assert_eq!(rig.sends(id).await, [if arrived { "1 1 sent" } else { "1 1 unknown" }]);
+        rig.clock.advance(hours(24));
+        assert_eq!((rig.fake.calls().len(), rig.fake.finds().len()), (1, if arrived { 1 } else { 2 }));
+        assert!(rig.stop().await);
+    }
+}
+
+#[tokio::test]
 async fn a_send_is_looked_for_at_whom_it_went_to_whoever_the_prospect_is_by_now() {
     let mut rig = Rig::manual().await;
     rig.account(Channel::Email, "box").await;

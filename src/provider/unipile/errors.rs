@@ -160,6 +160,11 @@ impl Error {
         matches!(self, Self::Api(e) if e.status == 404 && !e.kind.is_empty())
     }
 
+    /// Whether the key of a request was used for another one.
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api(e) if e.status == 409)
+    }
+
     /// Whether it is an answer of this type.
     pub(super) fn is_kind(&self, kind: &str) -> bool {
         matches!(self, Self::Api(e) if e.kind == kind)
@@ -184,6 +189,7 @@ impl Error {
     pub(super) fn of_effect(&self, learnt: Receipt) -> SendFailure {
         match self.meaning() {
             Meaning::Refused(class) => refused(class, self.code(), self.to_string(), learnt),
+            Meaning::Unknown if self.is_conflict() => SendFailure::Conflict { message: self.to_string() },
             Meaning::Unknown => SendFailure::Unknown { message: self.to_string(), learnt },
         }
     }

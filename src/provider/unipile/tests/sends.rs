@@ -28,6 +28,7 @@ fn class_of(failure: &SendFailure) -> (FailureClass, &str) {
     match failure {
         SendFailure::Refused { class, code, .. } => (*class, code),
         SendFailure::Unknown { message, .. } => panic!("unknown: {message}"),
+        SendFailure::Conflict { message } => panic!("conflict: {message}"),
     }
 }
 
@@ -214,6 +215,13 @@ async fn a_mail_is_sent_even_if_its_message_id_cannot_be_learnt() {
     .await;
     let receipt = unipile.send(&to_jane(Action::SendEmail)).await.unwrap();
     assert_eq!((receipt.message_id.as_deref(), receipt.rfc_message_id), (Some("prov-1"), None));
+}
+
+#[tokio::test]
+async fn a_mail_whose_key_was_used_for_another_request_is_neither_refused_nor_lost() {
+    let (_, unipile) = Server::start(|_, _| error(409, "resource_already_used")).await;
+    let failure = unipile.send(&to_jane(Action::SendEmail)).await.unwrap_err();
+    assert!(matches!(&failure, SendFailure::Conflict { message } if message.contains("409")), "{failure:?}");
 }
 
 #[tokio::test]
