@@ -3,13 +3,27 @@
 //!
 //! Called by `runtime` for facts that say "the account's owner wrote this".
 
+use std::time::Duration;
+
 use super::account::Channel;
-use super::id::ExecutionId;
+use super::id::{AccountId, ExecutionId, SendId};
 use super::send::{Action, SendStatus};
+use super::time::Timestamp;
+
+/// How far the provider's clock may be behind ours.
+const SKEW: Duration = Duration::from_secs(120);
 
 /// A send to the person, as its row has it. Only sends that were claimed: before that nobody can have echoed them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
+    /// Which.
+    pub send: SendId,
+    /// Through which account.
+    pub account: AccountId,
+    /// When it was decided.
+    pub decided_at: Timestamp,
+    /// Whether the provider has told what it calls it.
+    pub named: bool,
     /// Whose send it is.
     pub execution: ExecutionId,
     /// What was done.
@@ -29,6 +43,12 @@ pub struct Said {
 pub struct Own<'a> {
     /// Where.
     pub channel: Channel,
+    /// Through which account.
+    pub account: AccountId,
+    /// The send it is, where it says so.
+    pub send: Option<SendId>,
+    /// When it was written.
+    pub at: Option<Timestamp>,
     /// Its subject.
     pub subject: Option<&'a str>,
     /// Its text.
@@ -40,6 +60,15 @@ pub struct Own<'a> {
 pub enum Ruling {
     /// A send of ours.
     Ours,
+    /// This send of ours, of which nobody knew whether it happened: it did.
+    Settles {
+        /// Whose.
+        execution: ExecutionId,
+        /// Which.
+        send: SendId,
+        /// What it did.
+        action: Action,
+    },
     /// The note of our invitation: a chat that begins with it begins when the invitation is accepted. With the executions
     /// that had sent it.
     NoteAccepted(Vec<ExecutionId>),
@@ -53,8 +82,9 @@ pub enum Ruling {
 pub fn judge(own: Own<'_>, said: &[Said]) -> Ruling {
     let of_channel = || said.iter().filter(|s| s.action.channel() == Some(own.channel));
     let texts = || of_channel().filter(|s| s.action != Action::SendLinkedinCr);
-    if texts().any(|s| is_echo(own, s)) {
-        return Ruling::Ours;
+    let echoed: Vec<&Said> = texts().filter(|s| is_echo(own, s)).collect();
+    if !echoed.is_empty() {
+        return of_ours(own, &echoed);
     }
     let noted: Vec<ExecutionId> = of_channel()
         .filter(|s| s.action == Action::SendLinkedinCr && alike(own.text, s.text.as_deref()))
@@ -68,12 +98,33 @@ pub fn judge(own: Own<'_>, said: &[Said]) -> Ruling {
     if texts().any(open) { Ruling::Wait } else { Ruling::ByHand }
 }
 
+/// Which of the sends it is the echo of: one without outcome, unless it may be that of another whose name was not told.
+fn of_ours(own: Own<'_>, echoed: &[&Said]) -> Ruling {
+    let in_time = |s: &Said| own.at.is_none_or(|at| at + SKEW >= s.decided_at);
+    let mut candidates: Vec<&Said> =
+        echoed.iter().copied().filter(|s| s.account == own.account && in_time(s)).collect();
+    candidates.sort_by_key(|s| (s.decided_at, s.send));
+    // The call is still running: its answer tells more than its echo.
+    if candidates.iter().any(|s| s.status == SendStatus::Dispatching) {
+        return Ruling::Wait;
+    }
+    if candidates.iter().any(|s| s.status == SendStatus::Sent && !s.named) {
+        return Ruling::Ours;
+    }
+    let open = candidates.iter().find(|s| matches!(s.status, SendStatus::Unknown | SendStatus::Pending));
+    let settles = |s: &&Said| Ruling::Settles { execution: s.execution, send: s.send, action: s.action };
+    open.map_or(Ruling::Ours, settles)
+}
+
 /// Whether a message could be the echo of this send, or of its note.
 pub fn resembles(own: Own<'_>, said: &Said) -> bool {
     said.action.channel() == Some(own.channel) && is_echo(own, said)
 }
 
 fn is_echo(own: Own<'_>, said: &Said) -> bool {
+    if let Some(send) = own.send {
+        return send == said.send;
+    }
     match own.channel {
         Channel::Linkedin | Channel::Whatsapp => alike(own.text, said.text.as_deref()),
         // An answer by hand may have the same subject and quotes our text: so ours must be what it begins with.
@@ -86,7 +137,7 @@ fn is_echo(own: Own<'_>, said: &Said) -> bool {
 
 /// Whether two texts say the same: white space, punctuation and symbols are passed over, because providers change them. Two
 /// texts without a letter or digit are compared as they are.
-fn alike(a: Option<&str>, b: Option<&str>) -> bool {
+pub fn alike(a: Option<&str>, b: Option<&str>) -> bool {
     let (Some(a), Some(b)) = (a, b) else { return false };
     match (letters(Some(a)), letters(Some(b))) {
         (a_letters, b_letters) if a_letters.is_empty() && b_letters.is_empty() => {
@@ -113,20 +164,69 @@ mod tests {
     use super::*;
 
     fn said(action: Action, status: SendStatus, text: &str) -> Said {
-        let execution = ExecutionId(uuid::Uuid::from_u128(7));
-        Said { execution, action, status, parked: false, subject: None, text: Some(text.to_owned()) }
+        Said {
+            send: SendId(uuid::Uuid::from_u128(1)),
+            account: ACCOUNT,
+            decided_at: AT,
+            named: status == SendStatus::Sent,
+            execution: ExecutionId(uuid::Uuid::from_u128(7)),
+            action,
+            status,
+            parked: false,
+            subject: None,
+            text: Some(text.to_owned()),
+        }
     }
 
     fn own(channel: Channel, text: &str) -> Own<'_> {
-        Own { channel, subject: None, text: Some(text) }
+        Own { channel, account: ACCOUNT, send: None, at: None, subject: None, text: Some(text) }
+    }
+
+    const ACCOUNT: AccountId = AccountId(uuid::Uuid::from_u128(3));
+    const AT: Timestamp = Timestamp::from_micros(1_767_603_600_000_000);
+
+    #[test]
+    fn the_echo_of_a_send_without_outcome_settles_it_also_when_it_was_given_up_or_is_to_be_sent_again() {
+        let text = "Hi Jane, how are you?";
+        let open = said(Action::SendLinkedinMessage, SendStatus::Unknown, text);
+        let settles = Ruling::Settles { execution: open.execution, send: open.send, action: open.action };
+        let echo = own(Channel::Linkedin, "Hi Jane - how are you");
+        for (status, parked) in
+            [(SendStatus::Unknown, false), (SendStatus::Unknown, true), (SendStatus::Pending, false)]
+        {
+            assert_eq!(judge(echo, &[Said { status, parked, ..open.clone() }]), settles, "{status}");
+        }
+        // What is being called now is about to tell by itself.
+        assert_eq!(judge(echo, &[Said { status: SendStatus::Dispatching, ..open.clone() }]), Ruling::Wait);
+        // Written before the send was thought of, or by another account.
+        let before = Own { at: Some(AT - SKEW - Duration::from_secs(1)), ..echo };
+        assert_eq!(judge(before, std::slice::from_ref(&open)), Ruling::Ours);
+        assert_eq!(judge(Own { at: Some(AT - SKEW), ..echo }, std::slice::from_ref(&open)), settles);
+        let elsewhere = Own { account: AccountId(uuid::Uuid::from_u128(4)), ..echo };
+        assert_eq!(judge(elsewhere, std::slice::from_ref(&open)), Ruling::Ours);
+        // It may be that of another with this text, unless that one's name is known and so is not this.
+        let other = SendId(uuid::Uuid::from_u128(2));
+        let sent = |named| Said { send: other, named, status: SendStatus::Sent, ..open.clone() };
+        assert_eq!(judge(echo, &[sent(false), open.clone()]), Ruling::Ours);
+        assert_eq!(judge(echo, &[sent(true), open.clone()]), settles);
+        // Of two the first.
+        let later = Said { send: other, decided_at: AT + SKEW, ..open.clone() };
+        assert_eq!(judge(echo, &[later, open]), settles);
+    }
+
+    #[test]
+    fn a_mail_that_carries_our_header_is_that_send_whatever_it_says() {
+        let open = Said { subject: Some("A".to_owned()), ..said(Action::SendEmail, SendStatus::Unknown, "Hi") };
+        let other = Said { send: SendId(uuid::Uuid::from_u128(2)), ..open.clone() };
+        let mail = Own { send: Some(other.send), ..own(Channel::Email, "something else") };
+        let ruling = judge(mail, &[open, other.clone()]);
+        assert!(matches!(ruling, Ruling::Settles { send, .. } if send == other.send), "{ruling:?}");
     }
 
     #[test]
     fn an_equal_text_is_ours_whatever_became_of_its_white_space() {
-        for status in [SendStatus::Sent, SendStatus::Dispatching, SendStatus::Unknown] {
-            let sends = [said(Action::SendLinkedinMessage, status, "Hi Jane,\n\nhow are  you? 🙂")];
-            assert_eq!(judge(own(Channel::Linkedin, "hi jane, how are you?"), &sends), Ruling::Ours);
-        }
+        let sends = [said(Action::SendLinkedinMessage, SendStatus::Sent, "Hi Jane,\n\nhow are  you? 🙂")];
+        assert_eq!(judge(own(Channel::Linkedin, "hi jane, how are you?"), &sends), Ruling::Ours);
         let sends = [said(Action::SendWhatsapp, SendStatus::Sent, "👍")];
         assert_eq!(judge(own(Channel::Whatsapp, " 👍 "), &sends), Ruling::Ours);
         assert_eq!(judge(own(Channel::Whatsapp, "🎉"), &sends), Ruling::ByHand);
@@ -146,7 +246,7 @@ mod tests {
             assert_eq!(judge(own(Channel::Whatsapp, "Sorry, wrong person"), &sends), Ruling::ByHand);
         }
         assert_eq!(judge(own(Channel::Linkedin, "Hello"), &[]), Ruling::ByHand);
-        let nothing = Own { channel: Channel::Linkedin, subject: None, text: None };
+        let nothing = Own { text: None, ..own(Channel::Linkedin, "") };
         assert_eq!(judge(nothing, &[said(Action::SendLinkedinMessage, SendStatus::Sent, "Hi")]), Ruling::ByHand);
     }
 
@@ -163,7 +263,7 @@ mod tests {
     #[test]
     fn a_mail_is_ours_when_it_begins_with_our_text_and_an_answer_that_quotes_it_is_not() {
         let sent = said(Action::SendEmail, SendStatus::Sent, "Hi Jane,\nhow are you?");
-        let mail = |subject, text| Own { channel: Channel::Email, subject: Some(subject), text: Some(text) };
+        let mail = |subject, text| Own { subject: Some(subject), ..own(Channel::Email, text) };
         let sends = [Said { subject: Some("A question".to_owned()), ..sent }];
         assert_eq!(judge(mail("A question", "<p>Hi Jane,<br>how are you?</p><p>-- Ada</p>"), &sends), Ruling::Ours);
         assert_eq!(judge(mail("Re: A question", "Never mind. > Hi Jane, how are you?"), &sends), Ruling::ByHand);

@@ -72,6 +72,9 @@ names! {
         AccountBroken = "account_broken",
         /// The provider refuses our key: nobody's account is to blame, the prospect keeps its place.
         KeyRefused = "key_refused",
+        /// The provider was not reached, or failed before anybody was contacted: nobody is to blame, the account rests for a while,
+        /// the prospect keeps its place.
+        Unavailable = "unavailable",
         /// The content or the request is refused: the step fails, no retry.
         Rejected = "rejected",
         /// Of an invitation the note is refused, and perhaps nothing else: it is sent again without one, where its step lets it.

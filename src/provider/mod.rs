@@ -99,6 +99,12 @@ pub enum SendFailure {
         /// What was learnt all the same.
         learnt: Receipt,
     },
+    /// The provider has had another request under this one's key: what came of that is to be read back, and this one is never
+    /// taken.
+    Conflict {
+        /// For people.
+        message: String,
+    },
 }
 
 /// What reading back found.
@@ -106,6 +112,10 @@ pub enum SendFailure {
 pub enum Found {
     /// It was sent.
     Sent(Receipt),
+    /// An invitation: the person is a connection already.
+    Connected(Receipt),
+    /// No trace of it but something that may be it, with its text changed on the way.
+    Unclear,
     /// There is no trace of it. Whether that is enough is for the caller: see [`settle_delays`].
     Absent,
 }
@@ -127,7 +137,7 @@ pub trait Provider: Send + Sync + 'static {
     /// nothing was sent.
     fn send<'a>(&'a self, request: &'a SendRequest) -> BoxFuture<'a, Result<Receipt, SendFailure>>;
 
-    /// Looks for an earlier attempt of the same request made at or after `since` (the claim's time, by our clock).
+    /// Looks for earlier attempts of the same request made at or after `since` (by our clock).
     fn find<'a>(&'a self, request: &'a SendRequest, since: Timestamp) -> BoxFuture<'a, Result<Found, FindError>>;
 
     /// Whether our key opens anything at all: asked when a call was refused because of it.

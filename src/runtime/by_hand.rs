@@ -3,22 +3,24 @@
 //!
 //! By the provider's id where the send's outcome told it; else by the text, over everything that was said to the person: in
 //! the end in every campaign of the workspace, whichever way the person was found. While a send to them has no outcome, nothing
-//! is decided.
+//! is decided. The echo of a send whose outcome was lost is its outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::facts::{self, by_chat, by_identity};
 use super::inbox::{Verdict, deliver_to};
+use super::settle;
 use super::shared::Shared;
 use crate::domain::account::{Account, Channel};
 use crate::domain::echo::{self, Own, Ruling};
 use crate::domain::id::{ExecutionId, SendId};
+use crate::domain::send::Receipt;
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
 use crate::provider::unipile::webhook::{Event, Person, Words};
 use crate::store::identity::{self, IdentityKind};
-use crate::store::inbox::Inbox;
+use crate::store::inbox::{Inbox, InboxStatus};
 use crate::store::{self, send};
 
 /// Older than that when it arrives, it is a mailbox being read in, and nobody is taking over.
@@ -58,8 +60,12 @@ pub(super) async fn message(
         return facts::nobody(shared, account, row).await;
     }
     facts::learn(shared, account, &found, written.chat_id.as_deref(), &person).await?;
-    let own = Own { channel: written.channel, subject: None, text: written.text.as_ref().map(Words::as_str) };
-    rule(shared, account, row, (own, keys), written.timestamp, &found.executions).await
+    let text = written.text.as_ref().map(Words::as_str);
+    let (channel, at) = (written.channel, written.timestamp);
+    let own = Own { channel, account: account.id, send: None, at, subject: None, text };
+    let names =
+        Receipt { chat_id: written.chat_id.clone(), message_id: written.message_id.clone(), ..Receipt::default() };
+    rule(shared, account, row, Sighted { own, keys, names, typed: true }, &found.executions).await
 }
 
 /// Judges a mail that left the mailbox.
@@ -86,19 +92,34 @@ pub(super) async fn mail(
     else {
         return Ok(Verdict::ignored("not a mail that was sent"));
     };
+    // By us, or by another program through the same provider: nobody typed it.
+    let typed = !through_api && send.is_none();
+    if send.is_some() && shared.in_flight.get(&account.id).map(|running| *running) == send {
+        return Ok(Verdict::Later);
+    }
+    let names = Receipt {
+        message_id: provider_id.clone().or_else(|| email_id.clone()),
+        tracking_id: tracking_id.clone(),
+        rfc_message_id: message_id.clone(),
+        thread_id: thread_id.clone(),
+        ..Receipt::default()
+    };
     let keys = [email_id, provider_id].into_iter().flatten().map(|id| (IdentityKind::Message, id));
     let keys = keys
         .chain(message_id.map(|id| (IdentityKind::RfcMessage, id)))
         .chain(tracking_id.map(|id| (IdentityKind::Tracking, id)));
     let keys: Keys = keys.collect();
-    // By us, or by another program through the same provider: nobody typed it.
-    if through_api || send.is_some() {
+    // It tells more where the outcome of a mail got lost.
+    if !typed && shared.meters.settling(Channel::Email) == 0 {
         return by_program(shared, account, row, send, (keys, thread_id)).await;
     }
     if !by_identity(shared, account, keys.clone()).await?.is_empty() {
-        return Ok(Verdict::ignored(ECHO));
+        return match typed {
+            true => Ok(Verdict::ignored(ECHO)),
+            false => by_program(shared, account, row, send, (keys, thread_id)).await,
+        };
     }
-    let thread = thread_id.map(|id| (IdentityKind::Thread, id)).into_iter().collect();
+    let thread = names.thread_id.clone().map(|id| (IdentityKind::Thread, id)).into_iter().collect();
     let mut found = by_identity(shared, account, thread).await?;
     for address in to {
         for execution in identity::by_address(&shared.pool, account.workspace, Channel::Email, &address).await? {
@@ -108,14 +129,30 @@ pub(super) async fn mail(
         }
     }
     if found.is_empty() {
-        return Ok(Verdict::Nobody);
+        return match typed {
+            true => Ok(Verdict::Nobody),
+            false => by_program(shared, account, row, send, (keys, names.thread_id)).await,
+        };
     }
     let own = Own {
         channel: Channel::Email,
+        account: account.id,
+        send,
+        at: timestamp,
         subject: subject.as_ref().map(Words::as_str),
         text: text.as_ref().map(Words::as_str),
     };
-    rule(shared, account, row, (own, keys), timestamp, &found).await
+    rule(shared, account, row, Sighted { own, keys, names, typed }, &found).await
+}
+
+/// What somebody, or a program, has written.
+struct Sighted<'a> {
+    own: Own<'a>,
+    keys: Keys,
+    /// The same, as the outcome of a send would have told them.
+    names: Receipt,
+    /// Whether a person may have typed it.
+    typed: bool,
 }
 
 /// A mail that left through the API: what its send could not learn of its names is learnt here, because answers are matched by them.
@@ -150,8 +187,7 @@ async fn rule(
     shared: &Arc<Shared>,
     account: &Account,
     row: &Inbox,
-    (own, keys): (Own<'_>, Keys),
-    at: Option<Timestamp>,
+    Sighted { own, keys, names, typed }: Sighted<'_>,
     found: &[ExecutionId],
 ) -> Result<Verdict, store::Error> {
     // Before what was said: a send that ends in between is then seen in one of the two.
@@ -164,16 +200,26 @@ async fn rule(
         ruling = echo::judge(own, &send::said(&shared.pool, &everywhere).await?);
     }
     // What has got its outcome meanwhile may have told its name with it.
-    if ruling == Ruling::ByHand && !by_identity(shared, account, keys).await?.is_empty() {
+    if ruling == Ruling::ByHand && !by_identity(shared, account, keys.clone()).await?.is_empty() {
         ruling = Ruling::Ours;
     }
     match ruling {
+        Ruling::Ours | Ruling::ByHand if !typed => {
+            by_program(shared, account, row, own.send, (keys, names.thread_id)).await
+        }
         Ruling::Ours => Ok(Verdict::ignored(ECHO)),
+        Ruling::Settles { execution, send, action } => {
+            if !settle::echoed(shared, account, (execution, send, action), names).await? {
+                return Ok(Verdict::Later);
+            }
+            let shard = Some(execution.shard());
+            Ok(Verdict::Mark { status: InboxStatus::Applied, outcome: ECHO.to_owned(), shard })
+        }
         Ruling::NoteAccepted(executions) => deliver_to(shared, row, &executions, &Trigger::ConnectionAccepted).await,
         Ruling::Wait => Ok(Verdict::Later),
         // To the same person in another campaign, for all we know: its outcome will tell the message's id.
         Ruling::ByHand if in_hand.is_some_and(|send| echo::resembles(own, &send)) => Ok(Verdict::Later),
-        Ruling::ByHand if at.is_some_and(|at| row.received_at.since(at) > STALE) => {
+        Ruling::ByHand if own.at.is_some_and(|at| row.received_at.since(at) > STALE) => {
             Ok(Verdict::ignored("written by hand, long ago"))
         }
         Ruling::ByHand => deliver_to(shared, row, found, &Trigger::HumanTookOver { channel: own.channel }).await,

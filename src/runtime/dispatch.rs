@@ -287,14 +287,21 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     let quota_rest =
         if throttled { retry::backoff(row.send.execution, row.send.step, row.dispatch_count + 1) } else { QUOTA_REST };
     let mut no_notes = false;
+    let conflict = matches!(&result, Err(SendFailure::Conflict { .. }));
     let (outcome, receipt) = match result {
         Ok(receipt) => (SendOutcome::Sent, receipt),
         Err(SendFailure::Refused { class, code, message, learnt }) => {
             no_notes = note::is_used_up(class, &code);
-            let class = note::class(class, &code, goes_without_note);
+            let class = match note::class(class, &code, goes_without_note) {
+                FailureClass::Unavailable => {
+                    retry::unavailable(shared.trouble(account.id, row.send.action), row.dispatch_count + 1)
+                }
+                other => other,
+            };
             (SendOutcome::Failed { class, error: format!("{code}: {message}") }, learnt)
         }
         Err(SendFailure::Unknown { message, learnt }) => (SendOutcome::Unknown { error: message }, learnt),
+        Err(SendFailure::Conflict { message }) => (SendOutcome::Unknown { error: message }, Receipt::default()),
     };
     calling.note("outcome", || Known::Name(outcome.as_str()));
     if outcome != SendOutcome::Sent {
@@ -308,12 +315,20 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
     if matches!(&outcome, SendOutcome::Failed { class: FailureClass::AccountQuota, .. }) {
         deferred(account.channel, if throttled { "throttled" } else { "quota" });
     }
+    let streak = shared.called(account.id, row.send.action, &outcome);
+    let trouble = retry::rest(&outcome, row.send.execution, row.send.step, streak).map(|rest| now + rest);
+    if trouble.is_some() {
+        deferred(account.channel, "unavailable");
+    }
     // Of an account with a budget only what is used up rests; what it may still do goes on.
     let brake = if no_notes {
         account.budget.is_some().then(|| (Kind::InviteWithNote, now + QUOTA_REST))
     } else {
         spend::brake_after(account, &request, (&outcome, &receipt), throttled, now)
     };
+    // Likewise where the provider is not up to it: LinkedIn's limits may show as that.
+    let brake = brake.or_else(|| spend::brake_until(account, &request, trouble?));
+    let trouble = trouble.filter(|_| brake.is_none());
     let rest = match &outcome {
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } if brake.is_some() => gap,
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => Some(now + quota_rest),
@@ -324,7 +339,7 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
         | SendOutcome::Failed { .. }
         | SendOutcome::Unknown { .. }
         | SendOutcome::NotSent
-        | SendOutcome::Unresolved { .. } => gap,
+        | SendOutcome::Unresolved { .. } => gap.max(trouble),
     };
     let details = SendDetails { account: account.id, receipt, rest_until: rest, brake };
     hand_over(shared, &row, outcome.clone(), details).await;
@@ -341,12 +356,13 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
             halt(shared, account, &error).await;
             Report::Held(job, row.send.campaign)
         }
-        SendOutcome::Failed { class: FailureClass::AccountQuota, .. } => match brake {
+        // After it behind the others, should it have to do with this one.
+        SendOutcome::Failed { class: FailureClass::AccountQuota | FailureClass::Unavailable, .. } => match brake {
             Some((kind, until)) => Report::Scarce(Job { slot: job.slot.with_kind(kind), ..job }, until),
-            None => Report::Rest(job, now + quota_rest),
+            None => Report::Rest(job, rest.unwrap_or(now)),
         },
         SendOutcome::Unknown { .. } => {
-            Report::Later(Job { settles: true, ..job }, settle::first_read(shared, row.send.action, now))
+            Report::Later(Job { settles: true, conflict, ..job }, settle::first_read(shared, row.send.action, now))
         }
         SendOutcome::Sent | SendOutcome::Failed { .. } | SendOutcome::NotSent | SendOutcome::Unresolved { .. } => {
             Report::Done(send, rest)

@@ -8,7 +8,9 @@ use metrics::{Counter, Histogram};
 use super::shared::Shared;
 use super::work::Inbound;
 use crate::domain::account::Channel;
-use crate::domain::id::SendId;
+use crate::domain::id::{AccountId, SendId};
+use crate::domain::retry;
+use crate::domain::send::{Action, SendOutcome};
 use crate::telemetry::{self, Histograms};
 
 /// The parts of a reaction to a fact from outside, each by what ends it.
@@ -54,6 +56,9 @@ pub(super) struct Meters {
     pub(super) rejected: Counter,
     /// Sends that are being looked up at the provider.
     settling: DashMap<SendId, Channel>,
+    /// How many calls of an account in a row its provider was not up to, by what was to be done; no entry: the last one was
+    /// fine.
+    troubles: DashMap<(AccountId, Action), u32>,
 }
 
 impl Meters {
@@ -66,6 +71,7 @@ impl Meters {
             inbox: Histograms::of(telemetry::INBOX_SECONDS),
             rejected: metrics::counter!(telemetry::MAILBOX_REJECTED),
             settling: DashMap::new(),
+            troubles: DashMap::new(),
         }
     }
 
@@ -106,6 +112,22 @@ impl Shared {
     /// It is known now, or left to a person.
     pub(super) fn settled(&self, send: SendId) {
         self.meters.settling.remove(&send);
+    }
+
+    /// How many calls of this account in a row its provider was not up to.
+    pub(super) fn trouble(&self, account: AccountId, action: Action) -> u32 {
+        self.meters.troubles.get(&(account, action)).map_or(0, |streak| *streak)
+    }
+
+    /// A call of this account had this outcome; answers what [`Shared::trouble`] says from now on.
+    pub(super) fn called(&self, account: AccountId, action: Action, outcome: &SendOutcome) -> u32 {
+        if !retry::is_trouble(outcome) {
+            self.meters.troubles.remove(&(account, action));
+            return 0;
+        }
+        let mut streak = self.meters.troubles.entry((account, action)).or_default();
+        *streak = streak.saturating_add(1);
+        *streak
     }
 }
 

@@ -89,19 +89,32 @@ fn text(prospect: &Value, keys: &[&str]) -> Option<String> {
 /// Column names differ between databases that are taken over: the usual ones are tried in order.
 fn recipient(row: &Dispatch) -> Recipient {
     let prospect = &row.prospect;
+    let learnt = (row.learnt.recipient_id.clone(), row.learnt.chat_id.clone());
+    // Whoever it went to, and not who the prospect has become since.
+    if let Some(claimed) = row.recipient.as_ref().filter(|_| row.dispatch_count > 0) {
+        let told = |key: &str| claimed.get(key).and_then(Value::as_str).map(str::to_owned);
+        return Recipient {
+            name: if claimed.get("name").is_some() { told("name") } else { fields::person_name(prospect) },
+            linkedin: told("linkedin"),
+            email: told("email"),
+            phone: told("phone"),
+            recipient_id: told("recipient_id").or(learnt.0),
+            chat_id: told("chat_id").or(learnt.1),
+        };
+    }
     Recipient {
         name: fields::person_name(prospect),
         linkedin: text(prospect, &["linkedin_url", "linkedin_profile_url", "linkedin", "linkedin_id"]),
         email: text(prospect, &["email", "email_address"]),
         phone: text(prospect, &["phone", "phone_number", "whatsapp"]),
-        recipient_id: row.learnt.recipient_id.clone(),
-        chat_id: row.learnt.chat_id.clone(),
+        recipient_id: learnt.0,
+        chat_id: learnt.1,
     }
 }
 
 pub(super) fn recipient_json(recipient: &Recipient) -> Value {
     serde_json::json!({
-        "linkedin": recipient.linkedin, "email": recipient.email, "phone": recipient.phone,
+        "name": recipient.name, "linkedin": recipient.linkedin, "email": recipient.email, "phone": recipient.phone,
         "recipient_id": recipient.recipient_id, "chat_id": recipient.chat_id,
     })
 }

@@ -1,4 +1,4 @@
-//! Settles a send whose outcome was lost, by reading back from the provider before anything is sent again.
+//! Settles a send whose outcome was lost: by its echo, or by reading back from the provider before anything is sent again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,18 @@ use super::dispatch::finish;
 use super::request;
 use super::roster::FlowError;
 use super::shared::Shared;
+use super::work::{SendDetails, Work};
+use super::{DeliverError, Delivery, deliver_internal};
+use crate::domain::account::Account;
+use crate::domain::id::{ExecutionId, SendId};
+use crate::domain::retry;
 use crate::domain::send::{Action, FailureClass, Receipt, SendOutcome};
 use crate::domain::time::Timestamp;
+use crate::domain::trigger::Trigger;
 use crate::provider::{Found, absence_settles, settle_delays};
+use crate::store;
 use crate::store::send::{self as rows, Dispatch};
+use crate::telemetry;
 
 /// However fast the clock runs, the provider gets this long in real time to finish what it was asked.
 const REAL_WAIT: Duration = Duration::from_millis(300);
@@ -58,16 +66,33 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
     let Some(provider) = shared.providers.get(&account.provider).cloned() else {
         return Report::Held(job, row.send.campaign);
     };
-    let since = row.send.claimed_at.unwrap_or(row.send.created_at - ADOPTED_LOOK_BACK);
+    // What an earlier call has sent may show only now: then from before any of them.
+    let since = match row.send.claimed_at {
+        Some(claimed) if row.dispatch_count == 1 => claimed,
+        Some(_) => row.send.created_at,
+        None => row.send.created_at - ADOPTED_LOOK_BACK,
+    };
     if let Err(error) =
         rows::count_settle(&shared.pool, &shared.lease, (row.send.workspace, row.send.id), account.id).await
     {
         tracing::warn!(send.id = %row.send.id, %error, "cannot count a read back");
     }
-    let outcome = match provider.find(&request, since).await {
+    let found = match provider.find(&request, since).await {
+        // What another program has sent is not known by its text alone.
+        Ok(Found::Unclear) if row.send.claimed_at.is_none() => Ok(Found::Absent),
+        found => found,
+    };
+    let outcome = match found {
         Ok(Found::Sent(receipt)) => {
             seat.count(row.send.action, &SendOutcome::Sent);
             finish(shared, account, &row, SendOutcome::Sent, receipt).await;
+            return Report::Gone(row.send.id);
+        }
+        Ok(Found::Connected(receipt)) => {
+            let error = "the person is a connection already".to_owned();
+            let outcome = SendOutcome::Failed { class: FailureClass::AlreadyDone, error };
+            seat.count(row.send.action, &outcome);
+            finish(shared, account, &row, outcome, receipt).await;
             return Report::Gone(row.send.id);
         }
         Ok(Found::Absent) => {
@@ -78,7 +103,10 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
             if let Some(delay) = delays.get(read) {
                 return Report::Later(job, wait_from(shared, now, *delay));
             }
-            if absence_settles(row.send.action) {
+            if job.conflict {
+                let error = "the provider has had another request under its key, and shows no trace of either".into();
+                SendOutcome::Unresolved { error }
+            } else if absence_settles(row.send.action) {
                 SendOutcome::NotSent
             } else {
                 SendOutcome::Unresolved {
@@ -86,12 +114,13 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
                 }
             }
         }
-        Err(error) => {
+        Ok(Found::Unclear) | Err(_) => {
             job.unreadable += 1;
             if job.unreadable < UNREADABLE_MAX {
                 return Report::Later(job, wait_from(shared, now, UNREADABLE_WAIT));
             }
-            SendOutcome::Unresolved { error: error.to_string() }
+            let unclear = "something else was written to this person since: it may be this, with its text changed";
+            SendOutcome::Unresolved { error: found.err().map_or_else(|| unclear.to_owned(), |e| e.to_string()) }
         }
     };
     seat.count(row.send.action, &outcome);
@@ -99,8 +128,52 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
     finish(shared, account, &row, outcome, Receipt::default()).await;
     shared.settled(row.send.id);
     if again {
+        let wait = match row.dispatch_count {
+            // Not by us so far.
+            0 => Duration::ZERO,
+            calls => retry::backoff(row.send.execution, row.send.step, calls),
+        };
         // A send like any other: behind the others, and only when the account has rested.
-        return Report::Later(Job { settles: false, absent: 0, ..job }, shared.clock.now());
+        return Report::Later(Job { settles: false, absent: 0, ..job }, shared.clock.now() + wait);
     }
     Report::Gone(row.send.id)
+}
+
+/// The provider has told of a send of which nobody knew whether it happened. Answers whether that is recorded; if not, the fact
+/// must not be lost.
+pub(super) async fn echoed(
+    shared: &Shared,
+    account: &Account,
+    (execution, send, action): (ExecutionId, SendId, Action),
+    receipt: Receipt,
+) -> Result<bool, store::Error> {
+    let outcome = SendOutcome::Sent;
+    let details = SendDetails { account: account.id, receipt, rest_until: None, brake: None };
+    let trigger = Trigger::SendFinished { send, outcome: outcome.clone() };
+    let work = Work::Trigger(trigger, Some(Box::new(details.clone())));
+    match deliver_internal(shared, execution, work).await {
+        Ok(Delivery::Applied { .. }) => {}
+        Err(DeliverError::Busy | DeliverError::Stopping | DeliverError::Unrunnable(..)) => return Ok(false),
+        // It has gone on without it.
+        Ok(Delivery::Rejected { .. }) | Err(DeliverError::NotFound(_)) => {
+            let orphan = rows::Orphan {
+                key: (account.workspace, send),
+                account_shard: account.id.shard(),
+                outcome: &outcome,
+                receipt: &details.receipt,
+                rest_until: None,
+                brake: None,
+                at: shared.clock.now(),
+            };
+            if !rows::close_orphan(&shared.pool, &shared.lease, &orphan).await? {
+                return Ok(false);
+            }
+        }
+    }
+    shared.settled(send);
+    metrics::counter!(telemetry::SENDS, "channel" => account.channel.as_str(), "action" => action.as_str(),
+        "outcome" => outcome.as_str())
+    .increment(1);
+    tracing::info!(send.id = %send, execution.id = %execution, "a send whose outcome was lost has arrived: the provider shows it");
+    Ok(true)
 }

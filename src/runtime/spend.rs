@@ -113,16 +113,21 @@ pub(super) fn brake_after(
     throttled: bool,
     now: Timestamp,
 ) -> Option<(Kind, Timestamp)> {
-    account.budget.as_ref()?;
     let rest = match outcome {
         SendOutcome::Failed { class: FailureClass::AccountQuota, .. } if !throttled => QUOTA_REST,
         SendOutcome::Sent => rest_after_usage(receipt.usage_percent?.into())?,
         _ => return None,
     };
+    brake_until(account, request, now + rest)
+}
+
+/// The rest of what a send is of, for an account with a budget.
+pub(super) fn brake_until(account: &Account, request: &SendRequest, until: Timestamp) -> Option<(Kind, Timestamp)> {
+    account.budget.as_ref()?;
     let kind = match kind_of(request.action, request.body.as_deref(), request.recipient.chat_id.is_some())? {
         // All invitations are meant: that notes alone are used up is said otherwise.
         Kind::InviteWithNote => Kind::Invite,
         kind => kind,
     };
-    Some((kind, now + rest))
+    Some((kind, until))
 }

@@ -57,6 +57,8 @@ pub(crate) enum Act {
     UnknownBefore,
     /// The person has it, and nobody is told.
     UnknownAfter,
+    /// Nothing was sent under this request's key, but something else.
+    Conflict,
     /// The person has it, and the program crashes.
     PanicAfter,
     /// Waits for a permit, then acts.
@@ -72,6 +74,8 @@ pub(crate) enum Read {
     Ledger,
     /// It cannot be asked.
     Error,
+    /// It shows nothing, whatever was sent.
+    Absent,
 }
 
 /// One call as the provider got it.
@@ -92,6 +96,7 @@ struct Inner {
     reads: ReadScript,
     calls: Vec<Call>,
     finds: Vec<SendId>,
+    looked: Vec<(SendRequest, Timestamp)>,
     running: HashMap<String, usize>,
     overlaps: usize,
     received: BTreeMap<(String, String), u32>,
@@ -112,6 +117,7 @@ impl Fake {
             reads: Box::new(|_, _| Read::Ledger),
             calls: Vec::new(),
             finds: Vec::new(),
+            looked: Vec::new(),
             running: HashMap::new(),
             overlaps: 0,
             received: BTreeMap::new(),
@@ -152,6 +158,11 @@ impl Fake {
 
     pub(crate) fn finds(&self) -> Vec<SendId> {
         self.inner().finds.clone()
+    }
+
+    /// What was read back, and from when on.
+    pub(crate) fn looked(&self) -> Vec<(SendRequest, Timestamp)> {
+        self.inner().looked.clone()
     }
 
     /// How often which person received which text.
@@ -203,6 +214,7 @@ impl Fake {
                     });
                 }
                 Act::UnknownBefore => return Err(unknown()),
+                Act::Conflict => return Err(SendFailure::Conflict { message: "409".to_owned() }),
                 Act::UnknownAfter => {
                     self.deliver(request);
                     return Err(unknown());
@@ -279,20 +291,21 @@ impl Provider for Fake {
         })
     }
 
-    fn find<'a>(&'a self, request: &'a SendRequest, _: Timestamp) -> BoxFuture<'a, Result<Found, FindError>> {
+    fn find<'a>(&'a self, request: &'a SendRequest, since: Timestamp) -> BoxFuture<'a, Result<Found, FindError>> {
         Box::pin(async move {
             let key = key(request);
             let (read, found) = {
                 let mut inner = self.inner();
                 let earlier = inner.finds.iter().filter(|s| **s == request.send).count();
                 inner.finds.push(request.send);
+                inner.looked.push((request.clone(), since));
                 ((inner.reads)(request, earlier), inner.received.contains_key(&key))
             };
             self.asked.send_modify(|n| *n += 1);
             match (read, found) {
                 (Read::Error, _) => Err(FindError { message: "not now".to_owned() }),
                 (Read::Ledger, true) => Ok(Found::Sent(receipt(request, &key.0))),
-                (Read::Ledger, false) => Ok(Found::Absent),
+                (Read::Ledger, false) | (Read::Absent, _) => Ok(Found::Absent),
             }
         })
     }

@@ -57,6 +57,7 @@ mod storm;
 mod suppress;
 mod tidy;
 mod trace;
+mod unknown;
 mod unsubscribe;
 mod waiting;
 mod webhook;

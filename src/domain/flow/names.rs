@@ -9,8 +9,19 @@ pub(super) const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "su
 /// Entries of `stop_on`.
 pub(super) const STOP_ON: &[&str] = &["reply", "unsubscribe", "hard_bounce"];
 /// Keys of a step.
-pub(super) const STEP: &[&str] =
-    &["id", "action", "subject", "message", "in_thread", "note_required", "track", "variants", "delay", "wait_for", "requires"];
+pub(super) const STEP: &[&str] = &[
+    "id",
+    "action",
+    "subject",
+    "message",
+    "in_thread",
+    "note_required",
+    "track",
+    "variants",
+    "delay",
+    "wait_for",
+    "requires",
+];
 /// What `track` can ask for.
 pub(super) const TRACK: &[&str] = &["opens", "links"];
 /// Keys of `wait_for`.

@@ -172,6 +172,10 @@ fn decide<'f>(execution: &Execution, flow: &'f Flow, trigger: &Trigger, now: Tim
         }
         Trigger::SendResolved { send, sent, .. } => {
             let outcome = if *sent { SendOutcome::Sent } else { SendOutcome::NotSent };
+            // Whoever has it sent again means it: the tries that were used up count no more.
+            if !sent && m.next.open_send == Some(*send) {
+                m.next.attempt = 0;
+            }
             outcome::finish(&mut m, *send, &outcome)?;
         }
         Trigger::Pause => m.pause()?,

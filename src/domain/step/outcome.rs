@@ -61,7 +61,10 @@ fn settle(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
                     }
                 }
                 // The account's trouble, not the prospect's: it keeps its place, with the same send.
-                FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused => {
+                FailureClass::AccountQuota
+                | FailureClass::AccountBroken
+                | FailureClass::KeyRefused
+                | FailureClass::Unavailable => {
                     row.status = SendStatus::Pending;
                     m.next.last_error = Some(error.clone());
                 }
@@ -84,7 +87,16 @@ fn settle(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
             row.error = Some(error.clone());
             m.next.last_error = Some(error.clone());
         }
-        SendOutcome::NotSent => row.status = SendStatus::Pending,
+        // The same send again, for what is known of it: each call was one of the step's tries.
+        SendOutcome::NotSent if m.next.attempt < retry::ATTEMPTS_MAX => {
+            m.next.attempt = m.next.attempt.saturating_add(1);
+            row.status = SendStatus::Pending;
+        }
+        SendOutcome::NotSent => {
+            let error = format!("called {} times, and each time the provider shows no trace of it", m.next.attempt);
+            m.error(&error);
+            (row.status, row.parked, row.error) = (SendStatus::Unknown, true, Some(error));
+        }
         SendOutcome::Unresolved { error } => {
             row.status = SendStatus::Unknown;
             row.parked = true;
@@ -112,7 +124,14 @@ fn overtaken(m: &mut Moves<'_>, send: SendId, outcome: &SendOutcome) {
             m.next.open_send = None;
             row.class = Some(*class);
             row.error = Some(error.clone());
-            if !matches!(class, FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused) {
+            let is_accounts = matches!(
+                class,
+                FailureClass::AccountQuota
+                    | FailureClass::AccountBroken
+                    | FailureClass::KeyRefused
+                    | FailureClass::Unavailable
+            );
+            if !is_accounts {
                 row.status = SendStatus::Failed;
             }
         }

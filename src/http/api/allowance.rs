@@ -96,17 +96,10 @@ impl<'a> Waits<'a> {
         }
     }
 
-    /// Why the budget lets nothing of this kind go now, for people, and until when. `goes_without_note`: an invitation that is
-    /// sent all the same when no more notes may be.
-    pub(crate) fn why(
-        &self,
-        kind: Kind,
-        goes_without_note: bool,
-        now: Timestamp,
-    ) -> Option<(String, Option<DateTime<Utc>>)> {
+    /// Why the budget lets nothing of this kind go now, for people, and until when.
+    pub(crate) fn why(&self, kind: Kind, now: Timestamp) -> Option<(String, Option<DateTime<Utc>>)> {
         let (budget, history) = standing(self.channel, self.limits, self.history, self.rests)?;
         let none = SendId(uuid::Uuid::nil());
-        let kind = if kind == Kind::InviteWithNote && goes_without_note { Kind::Invite } else { kind };
         match budget.decide(&history, kind, (self.account, self.since.into()), none, now) {
             Decision::Allowed { .. } => None,
             Decision::Never { kind } => {

@@ -9,6 +9,9 @@ use crate::provider::SendFailure;
 /// Longest text of the provider that is passed on, in characters.
 const WORDS_MAX: usize = 300;
 
+/// The code of every answer that says "too fast": also a gateway's, which has no type.
+const TOO_MANY_REQUESTS: &str = "errors/too_many_requests";
+
 /// What can go wrong in a call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -71,10 +74,17 @@ impl ApiError {
         Self { status, kind, words }
     }
 
+    /// Whether it says "too fast", in whoever's words, and not that a quota is used up.
+    fn is_pace(&self) -> bool {
+        const QUOTAS: &[&str] =
+            &["limit_exceeded", "connection_limit_reached", "cannot_resend_yet", "cannot_resend_within_24hrs"];
+        self.status == 429 && !QUOTAS.contains(&self.kind.as_str())
+    }
+
     /// What it means for the engine, by status and type. Types that are new to us are taken by their status.
     pub(super) fn meaning(&self) -> Meaning {
         use FailureClass::{
-            AccountBroken, AccountQuota, AlreadyDone, KeyRefused, RecipientPermanent, Rejected, RetryLater,
+            AccountBroken, AccountQuota, AlreadyDone, KeyRefused, RecipientPermanent, Rejected, RetryLater, Unavailable,
         };
         let class = match (self.status, self.kind.as_str()) {
             // As far as these words go our key is meant, and then it is refused for every account. `invalid_credentials` may be
@@ -98,7 +108,8 @@ impl ApiError {
             (422, "already_invited_recently") => RecipientPermanent,
             (422, "invalid_recipient" | "no_connection_with_recipient" | "blocked_recipient") => RecipientPermanent,
             (422, "user_unreachable" | "cannot_invite_attendee" | "recipient_rejected") => RecipientPermanent,
-            (404, "") => RetryLater,
+            // Not Unipile's own answer: a proxy, or a wrong base URL. Neither person nor request is to blame.
+            (403..=405, "") => Unavailable,
             (404, _) => RecipientPermanent,
 
             // Not sent, and gone by itself sooner or later.
@@ -110,8 +121,6 @@ impl ApiError {
             (501, _) => Rejected,
             (500.., _) | (..400, _) => return Meaning::Unknown,
 
-            // Not Unipile's own answer: a proxy, or a wrong base URL. The request is not to blame.
-            (403 | 405, "") => RetryLater,
             // Content and features: 400, 403 (no subscription), 415, the rest of 422.
             (400.., _) => Rejected,
         };
@@ -139,6 +148,7 @@ impl Error {
             Self::NotSent(_) => "unreachable".into(),
             Self::Lost(_) => "no_answer".into(),
             Self::Unreadable(_) => "unreadable_answer".into(),
+            Self::Api(e) if e.is_pace() => TOO_MANY_REQUESTS.into(),
             Self::Api(e) if e.kind.is_empty() => format!("http_{}", e.status),
             Self::Api(e) => format!("errors/{}", e.kind),
         }
@@ -148,6 +158,11 @@ impl Error {
     /// not count: nothing follows from it.
     pub(super) fn is_missing(&self) -> bool {
         matches!(self, Self::Api(e) if e.status == 404 && !e.kind.is_empty())
+    }
+
+    /// Whether the key of a request was used for another one.
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api(e) if e.status == 409)
     }
 
     /// Whether it is an answer of this type.
@@ -163,7 +178,7 @@ impl Error {
     /// What it means in the call that contacts somebody.
     pub(super) fn meaning(&self) -> Meaning {
         match self {
-            Self::Options(_) | Self::NotSent(_) => Meaning::Refused(FailureClass::RetryLater),
+            Self::Options(_) | Self::NotSent(_) => Meaning::Refused(FailureClass::Unavailable),
             // A success we cannot read has happened: its ids are to be read back.
             Self::Lost(_) | Self::Unreadable(_) => Meaning::Unknown,
             Self::Api(e) => e.meaning(),
@@ -174,6 +189,7 @@ impl Error {
     pub(super) fn of_effect(&self, learnt: Receipt) -> SendFailure {
         match self.meaning() {
             Meaning::Refused(class) => refused(class, self.code(), self.to_string(), learnt),
+            Meaning::Unknown if self.is_conflict() => SendFailure::Conflict { message: self.to_string() },
             Meaning::Unknown => SendFailure::Unknown { message: self.to_string(), learnt },
         }
     }
@@ -182,7 +198,7 @@ impl Error {
     pub(super) fn of_read(&self, learnt: Receipt) -> SendFailure {
         let class = match self.meaning() {
             Meaning::Refused(class) => class,
-            Meaning::Unknown => FailureClass::RetryLater,
+            Meaning::Unknown => FailureClass::Unavailable,
         };
         refused(class, self.code(), self.to_string(), learnt)
     }

@@ -11,6 +11,7 @@ use super::client::Unipile;
 use super::errors::Error;
 use super::recipient::normalised;
 use super::wire::{Mail, Message, instant_text};
+use crate::domain::echo::alike;
 use crate::domain::send::{Action, Receipt};
 use crate::domain::time::Timestamp;
 use crate::provider::{Found, SendRequest};
@@ -51,7 +52,10 @@ impl Unipile {
         };
         let recipient = profile.provider_id.clone().or_else(|| request.recipient.recipient_id.clone());
         let receipt = Receipt { recipient_id: recipient.clone(), ..Receipt::default() };
-        if profile.is_invited() || profile.is_connected() {
+        if profile.is_connected() {
+            return Ok(Found::Connected(receipt));
+        }
+        if profile.is_invited() {
             return Ok(Found::Sent(receipt));
         }
         let pending = self.pending_invitation(account, recipient.as_deref().unwrap_or(&identifier)).await?;
@@ -61,7 +65,9 @@ impl Unipile {
     /// Looks in the known chat, else in every chat with the person.
     async fn find_sent_message(&self, request: &SendRequest, since: Timestamp) -> Result<Found, Error> {
         let account = request.provider_account_id.as_str();
-        if let Some(chat) = &request.recipient.chat_id {
+        // An InMail has a conversation of its own.
+        let known = request.recipient.chat_id.as_ref().filter(|_| request.action != Action::SendLinkedinInmail);
+        if let Some(chat) = known {
             match self.find_in_chat(request, chat, since).await {
                 // The chat is gone: a message would have gone into a new one.
                 Err(e) if e.is_missing() => {}
@@ -94,17 +100,23 @@ impl Unipile {
             }
             Err(e) => return Err(e),
         };
+        let mut unclear = false;
         for chat in chats {
             match self.find_in_chat(request, &chat, since).await {
                 Ok(Found::Sent(receipt)) => {
                     return Ok(Found::Sent(Receipt { recipient_id: Some(person), ..receipt }));
                 }
-                Ok(Found::Absent) => {}
+                // It may be in another one all the same.
+                Ok(Found::Unclear) => unclear = true,
+                Ok(Found::Absent | Found::Connected(_)) => {}
                 Err(e) if e.is_missing() => {}
                 Err(e) => return Err(e),
             }
         }
-        if whatsapp { self.find_under_another_name(request, person, since).await } else { Ok(Found::Absent) }
+        match whatsapp {
+            true if !unclear => self.find_under_another_name(request, person, since).await,
+            _ => Ok(if unclear { Found::Unclear } else { Found::Absent }),
+        }
     }
 
     /// WhatsApp may list the person under a LID, which nothing we know leads to. So every message of ours with this text
@@ -152,9 +164,14 @@ impl Unipile {
     }
 
     async fn find_in_chat(&self, request: &SendRequest, chat: &str, since: Timestamp) -> Result<Found, Error> {
+        let mut unexplained = false;
         let found = self
             .find_message(chat, &instant_text(since), |message: Message| {
-                is_ours(&message, request, since).then(|| Receipt {
+                if !is_ours(&message, request, since) {
+                    unexplained |= may_be_ours(&message, since + SKEW);
+                    return None;
+                }
+                Some(Receipt {
                     recipient_id: request.recipient.recipient_id.clone(),
                     chat_id: Some(message.chat_id.unwrap_or_else(|| chat.to_owned())),
                     message_id: message.id,
@@ -162,7 +179,8 @@ impl Unipile {
                 })
             })
             .await?;
-        Ok(found.map_or(Found::Absent, Found::Sent))
+        let nothing = if unexplained { Found::Unclear } else { Found::Absent };
+        Ok(found.map_or(nothing, Found::Sent))
     }
 
     /// A mail with our header, else (the provider dropped it, or another program sent it) one we sent with the same
@@ -197,12 +215,18 @@ impl Unipile {
     }
 }
 
-/// Whether this is the message we look for: written by the account's owner since then, with the same text.
+/// Whether this is the message we look for: written by the account's owner since then, with the same text. Told as its echo is.
 fn is_ours(message: &Message, request: &SendRequest, since: Timestamp) -> bool {
     message.is_sender == Some(true)
         && message.timestamp.is_none_or(|t| t >= since)
-        && message.text.as_deref().map(normalised) == request.body.as_deref().map(normalised)
-        && message.text.is_some()
+        && alike(message.text.as_deref(), request.body.as_deref())
+}
+
+/// Whether a message with another text may be the one we look for: written by the account's owner after `claimed`.
+fn may_be_ours(message: &Message, claimed: Timestamp) -> bool {
+    message.is_sender == Some(true)
+        && message.timestamp.is_some_and(|t| t >= claimed)
+        && message.text.as_deref().is_some_and(|text| !text.trim().is_empty())
 }
 
 /// Our header of a mail, if it is there.

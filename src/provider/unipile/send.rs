@@ -86,7 +86,12 @@ impl Unipile {
                 Err(refused(FailureClass::AlreadyDone, "already_connected", refusal.to_string(), learnt))
             }
             Ok(profile) if profile.is_invited() => Ok(learnt),
-            Ok(_) => Err(refusal.of_effect(learnt)),
+            // It may be behind, as when reading back: then the list of sent invitations knows better.
+            Ok(_) => match self.pending_invitation(account, recipient).await {
+                Ok(Some(pending)) => Ok(Receipt { invitation_id: pending.id, ..learnt }),
+                Ok(None) => Err(refusal.of_effect(learnt)),
+                Err(e) => Err(SendFailure::Unknown { message: format!("{refusal}; {e}"), learnt }),
+            },
             // Reading back asks the same question later, without another invitation.
             Err(e) => Err(SendFailure::Unknown { message: format!("{refusal}; {e}"), learnt }),
         }
@@ -189,7 +194,11 @@ impl Unipile {
         }
         match profile.provider_id.take() {
             Some(id) => Ok((id, profile)),
-            None => Err(Error::Unreadable("the profile has no provider_id".into()).of_read(Receipt::default())),
+            // The person's own, however well everything works.
+            None => {
+                let message = "the profile has no provider_id";
+                Err(refused(FailureClass::RetryLater, "unreadable_answer", message, Receipt::default()))
+            }
         }
     }
 

@@ -99,6 +99,8 @@ pub(super) struct Job {
     pub(super) absent: u32,
     /// Reads back that failed.
     pub(super) unreadable: u32,
+    /// The provider never takes it: when it cannot be found, a person decides.
+    pub(super) conflict: bool,
 }
 
 /// How a job ended.
@@ -230,7 +232,7 @@ impl Queue {
     fn hint(&mut self, hint: SendHint, slot: Slot, settles: bool) {
         if !self.known.contains(&hint.1) {
             let now = self.shared.clock.now();
-            self.put(Job { hint, slot, settles, absent: 0, unreadable: 0 }, now);
+            self.put(Job { hint, slot, settles, absent: 0, unreadable: 0, conflict: false }, now);
         } else if self.in_flight.is_some_and(|(send, _)| send == hint.1) {
             self.hinted = Some(hint);
         } else {

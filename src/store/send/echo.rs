@@ -1,5 +1,6 @@
 //! What was said to a person, for telling a message of ours from one that somebody typed.
 
+use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -12,21 +13,33 @@ use crate::store::{Error, Pool, failed};
 /// Most sends to one person that are looked at, newest first.
 const SAID_MAX: i64 = 200;
 
-// OFFSET 0 keeps the look-up by its key, also in a plan that was made while the tables were empty: see the claim.
-const SAID: &str = "SELECT s.execution_id, s.action, s.status, s.parked_at IS NOT NULL, s.subject, s.body \
-    FROM unnest($1::uuid[]) AS want(id) \
-    CROSS JOIN LATERAL (SELECT * FROM sends s WHERE s.execution_id = want.id \
-        AND s.status IN ('dispatching', 'sent', 'unknown') OFFSET 0) s \
-    ORDER BY s.created_at DESC LIMIT $2";
+macro_rules! said {
+    ($from:literal) => {
+        concat!(
+            "SELECT s.execution_id, s.action, s.status, s.parked_at IS NOT NULL, s.subject, s.body, s.id, s.account_id, ",
+            "s.created_at, coalesce(s.receipt ?| '{message_id,tracking_id}', false) ",
+            $from
+        )
+    };
+}
 
-const IN_HAND: &str = "SELECT s.execution_id, s.action, s.status, s.parked_at IS NOT NULL, s.subject, s.body \
-    FROM account_gate g \
+// OFFSET 0 keeps the look-up by its key, also in a plan that was made while the tables were empty: see the claim.
+const SAID: &str = said!(
+    "FROM unnest($1::uuid[]) AS want(id) \
+    CROSS JOIN LATERAL (SELECT * FROM sends s WHERE s.execution_id = want.id \
+        AND (s.status IN ('dispatching', 'sent', 'unknown') OR s.status = 'pending' AND s.dispatch_count > 0) OFFSET 0) s \
+    ORDER BY s.created_at DESC LIMIT $2"
+);
+
+const IN_HAND: &str = said!(
+    "FROM account_gate g \
     CROSS JOIN LATERAL (SELECT * FROM sends s WHERE s.workspace_id = g.workspace_id AND s.id = g.in_flight OFFSET 0) s \
-    WHERE g.workspace_id = $1 AND g.account_id = $2";
+    WHERE g.workspace_id = $1 AND g.account_id = $2"
+);
 
 const OF_SEND: &str = "SELECT s.execution_id FROM sends s WHERE s.workspace_id = $1 AND s.id = $2 LIMIT 1";
 
-/// The claimed sends of these executions that were, or may have been, carried out.
+/// The claimed sends of these executions that were, or may have been, carried out, or are to be again.
 ///
 /// # Errors
 /// When Postgres cannot be asked, or a row cannot be read.
@@ -78,5 +91,9 @@ fn from_row(row: &PgRow) -> Result<Said, Error> {
         parked: row.try_get(3).map_err(&what)?,
         subject: row.try_get(4).map_err(&what)?,
         text: row.try_get(5).map_err(&what)?,
+        send: SendId(row.try_get(6).map_err(&what)?),
+        account: AccountId(row.try_get(7).map_err(&what)?),
+        decided_at: row.try_get::<DateTime<Utc>, _>(8).map_err(&what)?.into(),
+        named: row.try_get(9).map_err(&what)?,
     })
 }

@@ -63,10 +63,24 @@ pub(super) const EVENT: Label = Label {
     ],
 };
 /// Why a send was put off. `window`: its flow's; `hours`, `day`, `week`, `rest`: its account's budget; `gap`: the account's
-/// spacing; `busy`: the account, or another send of the person; `quota`, `throttled`: the provider says so.
+/// spacing; `busy`: the account, or another send of the person; `quota`, `throttled`: the provider says so; `unavailable`: it
+/// is not up to calls.
 pub(super) const DEFERRAL: Label = Label {
     name: "reason",
-    values: &["window", "hours", "day", "week", "rest", "gap", "busy", "campaign", "account", "quota", "throttled"],
+    values: &[
+        "window",
+        "hours",
+        "day",
+        "week",
+        "rest",
+        "gap",
+        "busy",
+        "campaign",
+        "account",
+        "quota",
+        "throttled",
+        "unavailable",
+    ],
 };
 /// Connections to the database that are shared.
 pub(super) const POOLS: Label = Label { name: "pool", values: &["api", "facts", "engine"] };

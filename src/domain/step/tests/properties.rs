@@ -351,9 +351,13 @@ impl World {
             Trigger::Due => {
                 assert!(e.next_execution_at.is_some_and(|at| at <= self.now));
             }
-            Trigger::SendFinished { send, .. } => {
+            Trigger::SendFinished { send, outcome } => {
                 assert_eq!(e.open_send, Some(*send), "a settled send was settled again");
                 let mut same = *next;
+                // Each is one of the step's tries, and the last one says so.
+                if *outcome == SendOutcome::NotSent {
+                    (same.attempt, same.last_error) = (e.attempt, e.last_error.clone());
+                }
                 same.version = e.version;
                 same.error_count = e.error_count;
                 assert_eq!(&same, e);

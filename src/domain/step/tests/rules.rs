@@ -3,6 +3,10 @@
 use super::table::Stand;
 use super::*;
 
+/// Trouble that is not the prospect's.
+const ACCOUNTS: [FailureClass; 4] =
+    [FailureClass::AccountQuota, FailureClass::AccountBroken, FailureClass::KeyRefused, FailureClass::Unavailable];
+
 fn waits_with(on_timeout: OnTimeout) -> Run {
     let mut flow = seed_flow();
     flow.steps[0].wait_for = wait(WaitTrigger::ConnectionAccepted, 72 * HOUR, on_timeout);
@@ -33,8 +37,7 @@ fn outcome_after_early_end_is_still_recorded() {
     assert_eq!(run.execution.exit_reason, Some(ExitReason::Stopped));
 
     // What was not sent is not sent any more.
-    let troubles = [FailureClass::AccountQuota, FailureClass::AccountBroken, FailureClass::KeyRefused];
-    for outcome in troubles.map(failed).into_iter().chain([SendOutcome::NotSent]) {
+    for outcome in ACCOUNTS.map(failed).into_iter().chain([SendOutcome::NotSent]) {
         let run = ended().ends(outcome);
         assert_eq!(run.finish().status, SendStatus::Cancelled);
         assert_eq!(run.execution.open_send, None);
@@ -221,7 +224,7 @@ fn retry_back_off_grows_and_the_step_fails_after_five_tries() {
 
 #[test]
 fn account_trouble_costs_no_attempt_and_keeps_the_send() {
-    for class in [FailureClass::AccountQuota, FailureClass::AccountBroken, FailureClass::KeyRefused] {
+    for class in ACCOUNTS {
         let before = Run::new(seed_flow()).on(Trigger::Due);
         let mut run = before.clone();
         for _ in 0..20 {
@@ -298,6 +301,29 @@ fn an_unknown_send_stays_open_until_it_is_settled() {
     // The person who looked may still settle it either way, or pass over the step.
     parked.clone().sent().stands(Status::WaitingTrigger, 1, Some(at_hour(72)));
     parked.on(Trigger::Skip).stands(Status::Pending, 2, Some(START));
+}
+
+#[test]
+fn what_gets_lost_again_and_again_is_a_persons_to_decide_after_five_calls() {
+    let mut run = Run::new(seed_flow()).on(Trigger::Due);
+    let send = run.open();
+    for _ in 1..retry::ATTEMPTS_MAX {
+        run = run.ends(unknown()).ends(SendOutcome::NotSent);
+        assert_eq!((run.finish().status, run.open()), (SendStatus::Pending, send));
+        assert_eq!(run.execution.error_count, 0);
+    }
+    let run = run.ends(unknown()).ends(SendOutcome::NotSent);
+    assert_eq!((run.finish().status, run.finish().parked, run.open()), (SendStatus::Unknown, true, send));
+    assert!(run.finish().error.as_deref().is_some_and(|e| e.contains("5 times")));
+    assert_eq!(run.execution.error_count, 1);
+    run.stands(Status::Executing, 1, None);
+    // A person has it sent again, and then it has its tries again.
+    let mut run = run.on(Trigger::SendResolved { send, sent: false, by: "ops".to_owned() });
+    for _ in 1..retry::ATTEMPTS_MAX {
+        assert_eq!((run.finish().status, run.open()), (SendStatus::Pending, send));
+        run = run.ends(unknown()).ends(SendOutcome::NotSent);
+    }
+    run.sent().stands(Status::WaitingTrigger, 1, Some(at_hour(72)));
 }
 
 #[test]

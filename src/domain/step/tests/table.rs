@@ -264,9 +264,10 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
                     // Already connected: the wait is satisfied as well.
                     FailureClass::AlreadyDone => "pending@2 +row failed",
                     FailureClass::RetryLater | FailureClass::NoteRefused => "pending@1 +row failed",
-                    FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused => {
-                        "executing@1 +row pending"
-                    }
+                    FailureClass::AccountQuota
+                    | FailureClass::AccountBroken
+                    | FailureClass::KeyRefused
+                    | FailureClass::Unavailable => "executing@1 +row pending",
                     FailureClass::RecipientPermanent | FailureClass::Rejected => "pending@2 +row failed",
                 },
                 SendOutcome::Unknown { .. } => "executing@1 +row unknown",
@@ -278,9 +279,10 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
                 SendOutcome::Failed { class, .. } => match class {
                     FailureClass::AlreadyDone => "paused(pending)@2 +row failed",
                     FailureClass::RetryLater | FailureClass::NoteRefused => "paused(pending)@1 +row failed",
-                    FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused => {
-                        "paused(executing)@1 +row pending"
-                    }
+                    FailureClass::AccountQuota
+                    | FailureClass::AccountBroken
+                    | FailureClass::KeyRefused
+                    | FailureClass::Unavailable => "paused(executing)@1 +row pending",
                     FailureClass::RecipientPermanent | FailureClass::Rejected => "paused(pending)@2 +row failed",
                 },
                 SendOutcome::Unknown { .. } => "paused(executing)@1 +row unknown",
@@ -290,9 +292,10 @@ fn expected(stand: Stand, trigger: &Trigger, open: SendId) -> &'static str {
             CompletedEarly => match outcome {
                 SendOutcome::Sent => "completed(replied)@4 +row sent",
                 SendOutcome::Failed { class, .. } => match class {
-                    FailureClass::AccountQuota | FailureClass::AccountBroken | FailureClass::KeyRefused => {
-                        "completed(replied)@4 +row cancelled"
-                    }
+                    FailureClass::AccountQuota
+                    | FailureClass::AccountBroken
+                    | FailureClass::KeyRefused
+                    | FailureClass::Unavailable => "completed(replied)@4 +row cancelled",
                     FailureClass::AlreadyDone
                     | FailureClass::RetryLater
                     | FailureClass::RecipientPermanent

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::errors::{ApiError, Meaning};
+use super::super::errors::{ApiError, Error, Meaning};
 use crate::domain::send::FailureClass;
 
 fn meaning(status: u16, kind: &str) -> Meaning {
@@ -146,13 +146,25 @@ fn every_documented_error_type_has_its_meaning() {
 fn an_error_that_is_not_unipiles_blames_neither_person_nor_request() {
     let refused = |status, body: &[u8]| ApiError::read(status, body).meaning();
     for status in [403, 404, 405] {
-        assert_eq!(refused(status, b"<html>"), Meaning::Refused(FailureClass::RetryLater), "{status}");
+        assert_eq!(refused(status, b"<html>"), Meaning::Refused(FailureClass::Unavailable), "{status}");
     }
     for status in [302, 408, 500, 502, 504, 520, 599] {
         assert_eq!(refused(status, b"\xff"), Meaning::Unknown, "{status}");
     }
     assert_eq!(refused(401, b""), Meaning::Refused(FailureClass::KeyRefused));
     assert_eq!(refused(429, b"[1]"), Meaning::Refused(FailureClass::AccountQuota));
+}
+
+#[test]
+fn a_429_is_a_matter_of_pace_whoever_says_so_unless_it_names_a_quota() {
+    let code = |kind: &str| {
+        let body = json!({"type": kind}).to_string();
+        Error::Api(ApiError::read(429, body.as_bytes())).code()
+    };
+    for kind in ["errors/too_many_requests", "errors/something_new", ""] {
+        assert_eq!(code(kind), "errors/too_many_requests", "{kind}");
+    }
+    assert_eq!(code("errors/limit_exceeded"), "errors/limit_exceeded");
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn found(outcome: Result<Found, crate::provider::FindError>) -> Option<crate::do
     match outcome.unwrap() {
         Found::Sent(receipt) => Some(receipt),
         Found::Absent => None,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -29,14 +30,10 @@ fn list(items: Value) -> (u16, Value) {
 
 #[tokio::test]
 async fn an_invitation_is_found_in_the_profile_or_on_any_page_of_the_sent_list() {
-    for profile in [
-        json!({"provider_id": "ACoJane", "invitation": {"type": "SENT", "status": "PENDING"}}),
-        json!({"provider_id": "ACoJane", "network_distance": "FIRST_DEGREE"}),
-    ] {
-        let (_, unipile) = Server::start(move |_, _| (200, profile.clone())).await;
-        let receipt = found(unipile.find(&to_jane(Action::SendLinkedinCr), SINCE).await).unwrap();
-        assert_eq!(receipt.recipient_id.as_deref(), Some("ACoJane"));
-    }
+    let invited = json!({"provider_id": "ACoJane", "invitation": {"type": "SENT", "status": "PENDING"}});
+    let (_, unipile) = Server::start(move |_, _| (200, invited.clone())).await;
+    let receipt = found(unipile.find(&to_jane(Action::SendLinkedinCr), SINCE).await).unwrap();
+    assert_eq!(receipt.recipient_id.as_deref(), Some("ACoJane"));
     let (server, unipile) = Server::start(|call, request| match call {
         "GET /api/v1/users/jane-doe" => (200, json!({"provider_id": "ACoJane"})),
         "GET /api/v1/users/invite/sent" if request["query"].as_array().unwrap().len() == 2 => {
@@ -48,6 +45,14 @@ async fn an_invitation_is_found_in_the_profile_or_on_any_page_of_the_sent_list()
     let receipt = found(unipile.find(&to_jane(Action::SendLinkedinCr), SINCE).await).unwrap();
     assert_eq!(receipt.invitation_id.as_deref(), Some("7449"));
     golden("request_find_invitation", &json!(server.seen()));
+}
+
+#[tokio::test]
+async fn an_invitation_to_a_connection_is_not_taken_for_one_that_waits() {
+    let connected = json!({"provider_id": "ACoJane", "network_distance": "FIRST_DEGREE"});
+    let (_, unipile) = Server::start(move |_, _| (200, connected.clone())).await;
+    let found = unipile.find(&to_jane(Action::SendLinkedinCr), SINCE).await.unwrap();
+    assert!(matches!(found, Found::Connected(receipt) if receipt.recipient_id.as_deref() == Some("ACoJane")));
 }
 
 #[tokio::test]
@@ -79,6 +84,59 @@ async fn a_message_is_found_by_its_text_among_ours_and_only_since_the_claim() {
         assert_eq!(receipt.is_some(), expected);
         assert_eq!(server.seen()[0]["query"][0], json!(["after", "2026-07-06T09:00:00.002Z"]));
     }
+}
+
+#[tokio::test]
+async fn a_message_is_found_though_its_punctuation_was_changed_and_another_of_ours_leaves_it_open() {
+    let later = "2026-07-06T09:02:30.000Z";
+    for (text, is_sender, at, expected) in [
+        ("hi jane 2 < 3 & 'so' on - ü!", 1, later, "sent"),
+        // A shortened link, for all we know.
+        ("Hi Jane, https://lnkd.in/x", 1, later, "unclear"),
+        ("Hi Jane, https://lnkd.in/x", 0, later, "absent"),
+        // Before the call, whatever the clocks say.
+        ("Hi Jane, https://lnkd.in/x", 1, "2026-07-06T09:01:59.000Z", "absent"),
+        (" ", 1, later, "absent"),
+    ] {
+        let message = json!({"id": "m", "text": text, "is_sender": is_sender, "timestamp": at});
+        for action in [Action::SendLinkedinMessage, Action::SendWhatsapp, Action::SendLinkedinInmail] {
+            let message = message.clone();
+            let (_, unipile) = Server::start(move |call, _| match call {
+                "GET /api/v1/messages" => list(json!([])),
+                call if call.ends_with("/chats") => list(json!([{"id": "chat-1", "type": 0}])),
+                call if call.ends_with("/messages") => list(json!([message])),
+                _ => (200, json!({"provider_id": "ACoJane"})),
+            })
+            .await;
+            for request in [in_chat(action), to_jane(action)] {
+                let found = match unipile.find(&request, SINCE).await.unwrap() {
+                    Found::Sent(_) => "sent",
+                    Found::Unclear => "unclear",
+                    Found::Absent => "absent",
+                    Found::Connected(_) => "connected",
+                };
+                assert_eq!(found, expected, "{action}: {text}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_inmail_is_looked_for_beside_the_known_chat() {
+    let (_, unipile) = Server::start(|call, _| match call {
+        "GET /api/v1/users/jane-doe" => (200, json!({"provider_id": "ACoJane"})),
+        "GET /api/v1/chat_attendees/ACoJane/chats" => {
+            list(json!([{"id": "chat-1", "type": 0}, {"id": "chat-7", "type": 0}]))
+        }
+        "GET /api/v1/chats/chat-1/messages" => list(json!([])),
+        "GET /api/v1/chats/chat-7/messages" => {
+            list(json!([{"id": "msg-7", "is_sender": 1, "text": "Hi Jane, 2 < 3 & \"so\" on — ü"}]))
+        }
+        other => panic!("{other}"),
+    })
+    .await;
+    let receipt = found(unipile.find(&in_chat(Action::SendLinkedinInmail), SINCE).await).unwrap();
+    assert_eq!(receipt.chat_id.as_deref(), Some("chat-7"));
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ fn class_of(failure: &SendFailure) -> (FailureClass, &str) {
     match failure {
         SendFailure::Refused { class, code, .. } => (*class, code),
         SendFailure::Unknown { message, .. } => panic!("unknown: {message}"),
+        SendFailure::Conflict { message } => panic!("conflict: {message}"),
     }
 }
 
@@ -89,15 +90,20 @@ async fn an_invitation_that_is_pending_already_counts_as_sent() {
 }
 
 #[tokio::test]
-async fn a_refusal_for_an_earlier_invitation_is_settled_by_the_profile() {
-    for (invitation, expected) in [
-        (json!({"type": "SENT", "status": "PENDING"}), Ok(())),
-        (json!({"type": "SENT", "status": "WITHDRAWN"}), Err(FailureClass::RecipientPermanent)),
-        (json!("something new"), Err(FailureClass::RecipientPermanent)),
+async fn a_refusal_for_an_earlier_invitation_is_settled_by_the_profile_and_the_sent_invitations() {
+    let (nobody, jane_too) = (json!([]), json!([{"id": "7449", "invited_user_id": "ACoJane"}]));
+    for (invitation, pending, expected) in [
+        (json!({"type": "SENT", "status": "PENDING"}), &nobody, Ok(())),
+        (json!({"type": "SENT", "status": "WITHDRAWN"}), &nobody, Err(FailureClass::RecipientPermanent)),
+        (json!("something new"), &nobody, Err(FailureClass::RecipientPermanent)),
+        // The profile is behind.
+        (Value::Null, &jane_too, Ok(())),
     ] {
+        let pending = pending.clone();
         let (_, unipile) = Server::start(move |call, _| match call {
             INVITE => error(422, "already_invited_recently"),
             PROFILE_BY_ID => (200, json!({"provider_id": "ACoJane", "invitation": invitation})),
+            "GET /api/v1/users/invite/sent" => (200, json!({"items": pending, "cursor": null})),
             other => panic!("{other}"),
         })
         .await;
@@ -235,6 +241,13 @@ async fn a_mail_is_sent_even_if_its_message_id_cannot_be_learnt() {
 }
 
 #[tokio::test]
+async fn a_mail_whose_key_was_used_for_another_request_is_neither_refused_nor_lost() {
+    let (_, unipile) = Server::start(|_, _| error(409, "resource_already_used")).await;
+    let failure = unipile.send(&to_jane(Action::SendEmail)).await.unwrap_err();
+    assert!(matches!(&failure, SendFailure::Conflict { message } if message.contains("409")), "{failure:?}");
+}
+
+#[tokio::test]
 async fn an_account_that_is_gone_is_not_blamed_on_the_person() {
     for (account_exists, expected) in [
         (true, (FailureClass::RecipientPermanent, "errors/resource_not_found")),
@@ -251,13 +264,17 @@ async fn an_account_that_is_gone_is_not_blamed_on_the_person() {
 }
 
 #[tokio::test]
-async fn a_read_that_fails_before_the_send_means_try_later() {
+async fn a_read_that_fails_before_the_send_is_nobodys_fault() {
     for (status, kind) in [(500, "unexpected_error"), (503, "network_down"), (504, "request_timeout")] {
         let (_, unipile) = Server::start(move |_, _| error(status, kind)).await;
         let failure = unipile.send(&to_jane(Action::SendLinkedinCr)).await.unwrap_err();
-        assert_eq!(class_of(&failure).0, FailureClass::RetryLater);
+        assert_eq!(class_of(&failure).0, FailureClass::Unavailable);
     }
     let unipile = client(&raw(Some(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{")).await, Duration::from_secs(30));
+    let failure = unipile.send(&to_jane(Action::SendLinkedinCr)).await.unwrap_err();
+    assert_eq!(class_of(&failure), (FailureClass::Unavailable, "unreadable_answer"));
+    // Unless it is the person's profile that has no id.
+    let (_, unipile) = Server::start(|_, _| (200, json!({"object": "UserProfile"}))).await;
     let failure = unipile.send(&to_jane(Action::SendLinkedinCr)).await.unwrap_err();
     assert_eq!(class_of(&failure), (FailureClass::RetryLater, "unreadable_answer"));
 }
@@ -268,7 +285,7 @@ async fn what_was_never_written_is_refused_and_what_may_have_been_is_unknown() {
     request.recipient.recipient_id = jane();
     let wait = Duration::from_secs(30);
     let failure = client(&nobody().await, wait).send(&request).await.unwrap_err();
-    assert_eq!(class_of(&failure), (FailureClass::RetryLater, "unreachable"));
+    assert_eq!(class_of(&failure), (FailureClass::Unavailable, "unreachable"));
     for answer in [
         Some(&b""[..]),
         Some(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"invitation_id\":"),
@@ -333,7 +350,7 @@ async fn a_visit_whose_answer_is_lost_may_be_made_again() {
         [&b""[..], b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"]
     {
         let outcome = client(&raw(Some(answer)).await, wait).send(&to_jane(Action::VisitLinkedinProfile)).await;
-        assert_eq!(class_of(&outcome.unwrap_err()).0, FailureClass::RetryLater);
+        assert_eq!(class_of(&outcome.unwrap_err()).0, FailureClass::Unavailable);
     }
     let (_, unipile) = Server::start(|_, _| error(422, "limit_exceeded")).await;
     let failure = unipile.send(&to_jane(Action::VisitLinkedinProfile)).await.unwrap_err();
