@@ -109,7 +109,7 @@ impl ApiError {
             (422, "invalid_recipient" | "no_connection_with_recipient" | "blocked_recipient") => RecipientPermanent,
             (422, "user_unreachable" | "cannot_invite_attendee" | "recipient_rejected") => RecipientPermanent,
             // Not Unipile's own answer: a proxy, or a wrong base URL. Neither person nor request is to blame.
-            (403 | 404 | 405, "") => Unavailable,
+            (403..=405, "") => Unavailable,
             (404, _) => RecipientPermanent,
 
             // Not sent, and gone by itself sooner or later.
