@@ -78,6 +78,10 @@ pub(crate) async fn create(
     JsonBody(asked): JsonBody<PostTrigger>,
 ) -> Result<Response> {
     let trigger = check(&asked).map_err(Problem::invalid)?;
+    // What is stored and not dealt with is remembered until then.
+    if !shared.app.runtime.takes_facts() {
+        return Err(Problem::busy("the engine has no room for more facts; tell it again"));
+    }
     let pool = &shared.limits.facts;
     let execution = execution_of(pool, workspace, asked.prospect_id).await?.execution_id();
 
