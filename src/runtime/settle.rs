@@ -82,17 +82,20 @@ pub(super) async fn read_back(shared: &Arc<Shared>, seat: &Seat, mut job: Job, m
         Ok(Found::Unclear) if row.send.claimed_at.is_none() => Ok(Found::Absent),
         found => found,
     };
+    if matches!(found, Ok(Found::Connected(_))) {
+        // Before its outcome, so that with that nothing is waited for. Refused where it is known.
+        let accepted = Work::Trigger(Trigger::ConnectionAccepted, None);
+        if let Err(DeliverError::Busy | DeliverError::Stopping) =
+            deliver_internal(shared, row.send.execution, accepted).await
+        {
+            return Report::Later(job, wait_from(shared, now, UNREADABLE_WAIT));
+        }
+    }
     let outcome = match found {
-        Ok(Found::Sent(receipt)) => {
+        // Whether it was this invitation, nobody can tell: it counts as if.
+        Ok(Found::Sent(receipt) | Found::Connected(receipt)) => {
             seat.count(row.send.action, &SendOutcome::Sent);
             finish(shared, account, &row, SendOutcome::Sent, receipt).await;
-            return Report::Gone(row.send.id);
-        }
-        Ok(Found::Connected(receipt)) => {
-            let error = "the person is a connection already".to_owned();
-            let outcome = SendOutcome::Failed { class: FailureClass::AlreadyDone, error };
-            seat.count(row.send.action, &outcome);
-            finish(shared, account, &row, outcome, receipt).await;
             return Report::Gone(row.send.id);
         }
         Ok(Found::Absent) => {

@@ -76,6 +76,8 @@ pub(crate) enum Read {
     Error,
     /// It shows nothing, whatever was sent.
     Absent,
+    /// The person is a connection.
+    Connected,
 }
 
 /// One call as the provider got it.
@@ -305,6 +307,7 @@ impl Provider for Fake {
             match (read, found) {
                 (Read::Error, _) => Err(FindError { message: "not now".to_owned() }),
                 (Read::Ledger, true) => Ok(Found::Sent(receipt(request, &key.0))),
+                (Read::Connected, _) => Ok(Found::Connected(receipt(request, &key.0))),
                 (Read::Ledger, false) | (Read::Absent, _) => Ok(Found::Absent),
             }
         })

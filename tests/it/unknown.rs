@@ -199,6 +199,30 @@ async fn a_send_that_the_provider_takes_for_another_is_called_once_and_left_to_a
 }
 
 #[tokio::test]
+async fn a_lost_invitation_to_somebody_who_is_a_connection_by_now_is_not_waited_for() {
+    let mut rig = Rig::manual().await;
+    rig.account(Channel::Linkedin, "seat").await;
+    let campaign = rig
+        .campaign(&json!({"schema_version": 1, "steps": [
+            {"id": "invite", "action": "send_linkedin_cr", "message": "invite",
+             "wait_for": {"trigger": "connection_accepted", "timeout": "72h"}},
+            {"id": "later", "action": "send_linkedin_message", "message": "hello",
+             "requires": ["connected"]}]}))
+        .await;
+    let id = rig.prospects(campaign, 1).await[0];
+    rig.fake.script(|request, _| if request.body.as_deref() == Some("invite") { Act::UnknownAfter } else { Act::Ok });
+    rig.fake.reads(|_, _| Read::Connected);
+    rig.start().await;
+    rig.fake.until_calls(1).await;
+    rig.advance_until(SECOND, "the message", async || rig.fake.calls().len() == 2).await;
+    assert!(rig.clock.now() < NOW + hours(1));
+    assert!(rig.execution(id).await.is_connected());
+    rig.until_all_final().await;
+    assert_eq!(rig.sends(id).await, ["1 1 sent", "2 1 sent"]);
+    assert!(rig.stop().await);
+}
+
+#[tokio::test]
 async fn a_send_is_looked_for_at_whom_it_went_to_whoever_the_prospect_is_by_now() {
     let mut rig = Rig::manual().await;
     rig.account(Channel::Email, "box").await;
