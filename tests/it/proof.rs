@@ -100,12 +100,12 @@ fn campaign() -> Value {
 /// So little that days and weeks are used up.
 fn budget(kind: AccountKind, people: u32) -> (&'static str, &'static str, Value, Limits) {
     let part = |percent: u32| (people * percent / 100).max(1);
-    let (day, week) = (part(25), part(65));
+    let (day, week) = (part(15), part(65));
     let most = json!({"day": day, "week": week});
     let spacing = json!({"min": "5s", "max": "20s"});
     let (channel, name, limits, held) = match kind {
         AccountKind::LinkedIn => {
-            let (some, more) = (part(12), part(40));
+            let (some, more) = (part(8), part(40));
             let limits = json!({"invite": most, "invite_with_note": most, "message": {"day": some, "week": more}});
             ("linkedin", "linkedin_premium", limits, vec![("invite", day, week), ("message", some, more)])
         }
