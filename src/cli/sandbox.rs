@@ -73,6 +73,9 @@ pub(super) struct Args {
     /// Share of webhooks that are never delivered, 0 to 1.
     #[arg(long, default_value_t = 0.0)]
     loss_share: f64,
+    /// Real waits before the retries of a webhook: as many retries as there are waits [default: 250ms,500ms,1s,2s,4s].
+    #[arg(long, value_name = "STRETCH,..", value_delimiter = ',')]
+    retry_delays: Option<Vec<String>>,
 }
 
 /// Ready-made crowds.
@@ -130,6 +133,11 @@ impl Args {
             webhook_loss_share: self.loss_share.clamp(0.0, 1.0),
             ..Options::default()
         };
+        if let Some(delays) = &self.retry_delays {
+            let delays = serde_json::json!(delays).to_string();
+            let wrong = |e| Failure::unusable(format!("--retry-delays: {e}"));
+            options.set("webhook_retry_delays", &delays).map_err(wrong)?;
+        }
         for setting in &self.settings {
             let (name, value) = setting
                 .split_once('=')

@@ -16,6 +16,8 @@ use crate::domain::time::Timestamp;
 /// A connected account.
 pub(super) struct Account {
     pub(super) id: String,
+    /// The same in every run.
+    pub(super) key: String,
     pub(super) name: String,
     pub(super) kind: AccountKind,
     pub(super) identity: String,
@@ -41,6 +43,7 @@ impl Account {
     pub(super) fn new(seed: u64, spec: &AccountSpec, credits: u32, now: Timestamp) -> Self {
         Self {
             id: spec.id.clone(),
+            key: spec.id.clone(),
             name: spec.name.clone(),
             kind: spec.kind,
             identity: spec.identity.clone(),
@@ -78,11 +81,17 @@ impl World {
             return Err(Problem::new(400, "missing_parameters", "account_id is required."));
         };
         let index = self.account_index(id).ok_or_else(|| Problem::missing("account"))?;
-        let account = &self.accounts[index];
-        if kind.is_some_and(|k| k != account.kind) {
+        if kind.is_some_and(|k| k != self.accounts[index].kind) {
             return Err(Problem::new(422, "invalid_account", "The account is not designed for this feature."));
         }
+        self.connected(index)
+    }
+
+    /// An account, if it is there and connected.
+    pub(super) fn connected(&self, index: usize) -> Result<usize, Problem> {
+        let account = &self.accounts[index];
         match account.status {
+            _ if account.deleted => Err(Problem::missing("account")),
             "OK" => Ok(index),
             "CONNECTING" => Err(Problem::new(503, "no_client_session", "The account is still connecting.")),
             "PERMISSIONS" => {
@@ -143,7 +152,8 @@ impl World {
         let account = &self.accounts[index];
         let body = json!({ "AccountStatus": {
             "account_id": account.id, "account_type": account.kind.wire(), "message": message } });
-        let key = self.unique_key(&["account_status", message]);
+        let own = self.accounts[index].key.clone();
+        let key = self.unique_key(&["account_status", &own, message]);
         self.emit(Event { source: "account_status", name: "account_status", account: index, body, key, deed: None });
     }
 

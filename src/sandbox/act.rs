@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::conduct::Bounce;
-use super::mailbox::Mailbox;
+use super::mailbox::{Answering, Mailbox};
 use super::options::AccountKind;
 use super::people::Place;
 use super::talk::{By, Words};
@@ -58,8 +58,8 @@ pub(super) enum Act {
     Reply { account: usize, person: usize, plan: u32 },
     /// The account's owner writes to them in the app.
     ByHand { account: usize, person: usize, plan: u32 },
-    /// Something comes of the mail with this number.
-    Mail { what: MailAct, mail: u64 },
+    /// Something comes of the mail with this number to a person.
+    Mail { what: MailAct, mail: u64, person: usize },
     /// Something happens to the message with this number.
     Message { what: MessageAct, message: u64 },
     /// The provider notices a new relation.
@@ -93,8 +93,8 @@ impl Act {
                     w.by_hand(account, person, None);
                 }
             }
-            Self::Mail { what, mail } => {
-                w.mail_act(what, mail, None);
+            Self::Mail { what, mail, person } => {
+                w.mail_act(what, mail, person, None);
             }
             Self::Message { what, message } => {
                 w.message_act(what, message, None);
@@ -146,8 +146,7 @@ impl World {
         let number = self.number();
         self.links.insert((account, person), Link::Connected { at: self.now, number });
         self.invitations.remove(invitation);
-        let (own, who) = (&self.accounts[account].id, &self.people[person].provider_id);
-        let late = unit(self.opts.seed, &["relation delay", own, who]);
+        let late = unit(self.opts.seed, &["relation delay", &self.pair(account, person)]);
         self.later(self.opts.new_relation_delay_max.mul_f64(late), Act::NewRelation { account, person, deed });
     }
 
@@ -190,8 +189,9 @@ impl World {
     }
 
     fn tell_relation(&mut self, account: usize, person: usize, deed: Option<u64>) {
+        let pair = self.pair(account, person);
+        let key = self.unique_key(&["new_relation", &pair]);
         let them = &self.people[person];
-        let key = them.provider_id.clone();
         let body = json!({
             "event": "new_relation", "account_id": self.accounts[account].id, "account_type": "LINKEDIN",
             "webhook_name": "", "user_full_name": them.full_name(), "user_provider_id": them.provider_id,
@@ -211,9 +211,16 @@ impl World {
         if them.place == Place::Mail {
             let Some(parent) = self.last_mail_to(account, &them.identity) else { return false };
             deed = self.deed("reply", account, person, Some(text.clone()));
-            let from = Mailbox::new(them.full_name(), &them.identity);
-            let (subject, body) = (re(&parent.subject), format!("<p>{text}</p>"));
-            self.mail_in(&parent, from, subject, body, them.conduct.threaded, Vec::new(), Some(deed));
+            let answer = Answering {
+                from: Mailbox::new(them.full_name(), &them.identity),
+                to: parent.answered_to(),
+                subject: re(&parent.subject),
+                body: format!("<p>{text}</p>"),
+                threaded: them.conduct.threaded,
+                headers: Vec::new(),
+                deed,
+            };
+            self.mail_in(&parent, answer);
         } else {
             // A relation may write first; a stranger has no chat to write in.
             let related = matches!(self.links.get(&(account, person)), Some(Link::Connected { .. }));
@@ -242,7 +249,8 @@ impl World {
         if them.place == Place::Mail {
             let Some(parent) = self.last_mail_to(account, &them.identity) else { return false };
             let deed = self.deed("by_hand", account, person, Some(text.clone()));
-            self.mail_by_hand(&parent, re(&parent.subject), format!("<p>{text}</p>"), deed);
+            let to = Mailbox::new(them.full_name(), &them.identity);
+            self.mail_by_hand(&parent, to, re(&parent.subject), format!("<p>{text}</p>"), deed);
         } else {
             if !self.may_write(account, person) {
                 return false;

@@ -34,19 +34,27 @@ pub(super) fn refused_with(strike: &Strike) -> Option<(u16, String)> {
 }
 
 /// The answer of a fault that strikes before anything is done.
-pub(super) fn refuse(strike: &Strike, breaker: &Breaker) -> Option<Response> {
-    let (status, kind) = refused_with(strike)?;
+pub(super) fn refuse(strike: &Strike, breaker: &Breaker) -> Response {
+    let (status, kind) = refused_with(strike).unwrap_or((500, "unexpected_error".to_owned()));
     let detail = match strike.effect {
-        Effect::GatewayBefore => return Some(gateway(strike.status)),
+        Effect::GatewayBefore => return gateway(strike.status),
         Effect::ResetBefore => {
             breaker.cut();
-            return Some(StatusCode::OK.into_response());
+            return StatusCode::OK.into_response();
         }
         Effect::RateLimit => "The provider cannot accept any more requests at the moment. Please try again later.",
         Effect::Disconnect => "The account appears to be disconnected from the provider service.",
         _ => "Something went wrong.",
     };
-    Some(problem(&Problem::new(status, &kind, detail)))
+    problem(&Problem::new(status, &kind, detail))
+}
+
+/// An answer of which the first half comes, as if it were all of it.
+pub(super) async fn cut_short(answer: Response) -> Response {
+    let (parts, body) = answer.into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let half = bytes.slice(..bytes.len() / 2);
+    Response::from_parts(parts, Body::from(half))
 }
 
 /// An answer that promises its whole length and breaks off in the middle.

@@ -17,10 +17,11 @@ use super::handling::Handling;
 use super::inspect::person_view;
 use super::orders::{self, Order};
 use super::quota::Quota;
+use super::routes::endpoint;
 use super::server::Sandbox;
 use super::settings;
 use super::span;
-use super::wire::{is_endpoint, json_response, problem};
+use super::wire::{json_response, problem};
 
 /// Acts played in one turn when the clock is turned.
 const ACTS_A_TURN: usize = 10_000;
@@ -45,8 +46,8 @@ fn read_list<T: DeserializeOwned>(body: &Bytes, what: &str) -> Result<Vec<T>, Pr
 
 /// Adds rules of faults: one, or a list of them.
 pub(super) async fn set_faults(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Response {
-    let rules = read_list::<Rule>(&body, "list of fault rules").and_then(|rules| {
-        rules.iter().try_for_each(|r| r.check(is_endpoint)).map_err(Problem::invalid)?;
+    let rules = read_list::<Rule>(&body, "list of fault rules").and_then(|mut rules| {
+        rules.iter_mut().try_for_each(|r| r.check(endpoint)).map_err(Problem::invalid)?;
         Ok(rules)
     });
     reply(rules.map(|rules| {
@@ -138,6 +139,7 @@ pub(super) async fn set_settings(State(sandbox): State<Arc<Sandbox>>, body: Byte
     reply(read::<Value>(&body, "settings").and_then(|change| {
         sandbox.with(|w| {
             settings::change(&mut w.opts, &change).map_err(Problem::invalid)?;
+            sandbox.courier.set_delays(&w.opts.webhook_retry_delays);
             Ok(settings::view(&w.opts))
         })
     }))

@@ -33,7 +33,6 @@ impl Problem {
         json!({
             "title": title(&self.kind),
             "detail": self.detail,
-            "instance": null,
             "type": format!("errors/{}", self.kind),
             "status": self.status().as_u16(),
         })

@@ -15,7 +15,7 @@ const SEEN_MAX: usize = 100_000;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Match {
-    /// `POST /users/invite`, `POST /chats/{chat_id}/messages`, …, or `*`. The names in braces do not matter.
+    /// `POST /users/invite`, `POST /chats/{chat_id}/messages`, …, or `*`. The names in braces do not matter when it is given.
     pub(super) endpoint: String,
     #[serde(default)]
     pub(super) account_id: Option<String>,
@@ -43,8 +43,10 @@ pub(super) enum Effect {
     ResetAfter,
     /// The connection is reset; nothing happens.
     ResetBefore,
-    /// Done, but the answer breaks off in the middle.
+    /// Done, but the answer breaks off in the middle, and the connection with it.
     Truncate,
+    /// Done, but only the first half of the body comes, as if it were all.
+    TruncateJson,
     /// A proxy's 502 with a page of HTML; nothing happens.
     GatewayBefore,
     /// Done, but a proxy's 502 with a page of HTML comes back.
@@ -90,11 +92,10 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    /// What is wrong with it; `is_endpoint` knows the endpoints.
-    pub(super) fn check(&self, is_endpoint: impl Fn(&str) -> bool) -> Result<(), String> {
-        let endpoint = &self.target.endpoint;
-        if endpoint != "*" && !is_endpoint(endpoint) {
-            return Err(format!("{endpoint:?} is no endpoint; they are named like \"POST /users/invite\", or *."));
+    /// What is wrong with it; `endpoint` knows what each spelling of an endpoint means, and that is kept.
+    pub(super) fn check(&mut self, endpoint: impl Fn(&str) -> Result<&'static str, String>) -> Result<(), String> {
+        if self.target.endpoint != "*" {
+            endpoint(&self.target.endpoint)?.clone_into(&mut self.target.endpoint);
         }
         if self.target.share.is_some_and(|s| !(0.0..=1.0).contains(&s)) {
             return Err("share is a number from 0 to 1".to_owned());
@@ -109,18 +110,32 @@ impl Rule {
 /// A request, as rules see it.
 pub(super) struct Request<'a> {
     pub(super) label: &'a str,
-    pub(super) account: &'a str,
+    /// Ids of the accounts it is about.
+    pub(super) accounts: &'a [String],
+    /// What `about` is looked for in.
     pub(super) about: &'a str,
+    /// What shares are drawn from: all of this, in words that are the same in every run.
+    pub(super) key: &'a str,
 }
 
 /// What a rule does to a request.
 #[derive(Clone)]
 pub(super) struct Strike {
     pub(super) effect: Effect,
+    /// The account that the rule is for.
+    pub(super) account_id: Option<String>,
     pub(super) status: Option<u16>,
     pub(super) kind: Option<String>,
-    pub(super) delay_ms: Option<u64>,
+    delay_ms: Option<u64>,
     pub(super) back_after: Option<Duration>,
+}
+
+impl Strike {
+    /// How long it makes its request wait, in real time.
+    pub(super) fn wait(&self) -> Duration {
+        let slow = matches!(self.effect, Effect::Slow | Effect::SlowBefore);
+        Duration::from_millis(self.delay_ms.unwrap_or(if slow { 1000 } else { 0 }))
+    }
 }
 
 /// Takes the first rule that strikes this request. Shares are drawn from the seed, the rule, the request and how often the
@@ -128,10 +143,12 @@ pub(super) struct Strike {
 pub(super) fn strike(rules: &mut [Rule], seed: u64, request: &Request<'_>) -> Option<Strike> {
     for rule in rules {
         let target = &rule.target;
-        let meant = (target.endpoint == "*" || same_endpoint(&target.endpoint, request.label))
-            && target.account_id.as_deref().is_none_or(|a| a == request.account)
+        let meant = (target.endpoint == "*" || target.endpoint == request.label)
+            && target.account_id.as_ref().is_none_or(|a| request.accounts.contains(a))
             && target.about.as_deref().is_none_or(|a| request.about.contains(a))
-            && rule.times != Some(0);
+            && rule.times != Some(0)
+            // Without an account there is nothing to disconnect.
+            && (rule.effect != Effect::Disconnect || !request.accounts.is_empty());
         if !meant {
             continue;
         }
@@ -141,7 +158,7 @@ pub(super) fn strike(rules: &mut [Rule], seed: u64, request: &Request<'_>) -> Op
         }
         if let Some(share) = target.share {
             let id = rule.id.to_string();
-            let words = ["fault", &id, request.label, request.account, request.about];
+            let words = ["fault", &id, request.label, request.key];
             if rule.seen.len() >= SEEN_MAX {
                 rule.seen.clear();
             }
@@ -157,6 +174,7 @@ pub(super) fn strike(rules: &mut [Rule], seed: u64, request: &Request<'_>) -> Op
         rule.times = rule.times.map(|n| n - 1);
         return Some(Strike {
             effect: rule.effect,
+            account_id: rule.target.account_id.clone(),
             status: rule.status,
             kind: rule.kind.clone(),
             delay_ms: rule.delay_ms,
@@ -164,12 +182,6 @@ pub(super) fn strike(rules: &mut [Rule], seed: u64, request: &Request<'_>) -> Op
         });
     }
     None
-}
-
-fn same_endpoint(one: &str, other: &str) -> bool {
-    let name = |part: &str| if part.starts_with('{') { "{}".to_owned() } else { part.to_owned() };
-    let one = one.replacen(" /api/v1/", " /", 1);
-    one.split('/').map(name).eq(other.split('/').map(name))
 }
 
 #[cfg(test)]
@@ -181,16 +193,18 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_spent_after_its_times_and_does_not_mind_the_names_in_braces() {
-        let mut rules = rules(
-            r#"[{"match":{"endpoint":"POST /chats/{id}/messages","account_id":"a"},"times":1,"effect":"fail_after"}]"#,
-        );
-        let mut ask = |account: &str| {
-            strike(&mut rules, 1, &Request { label: "POST /chats/{chat_id}/messages", account, about: "" }).is_some()
+    fn a_rule_is_for_one_account_of_several_and_spent_after_its_times() {
+        let mut rules =
+            rules(r#"[{"match":{"endpoint":"GET /chats","account_id":"a"},"times":1,"effect":"fail_after"}]"#);
+        let mut ask = |accounts: &[&str]| {
+            let accounts: Vec<String> = accounts.iter().map(|a| (*a).to_owned()).collect();
+            let request = Request { label: "GET /chats", accounts: &accounts, about: "", key: "" };
+            strike(&mut rules, 1, &request).is_some()
         };
-        assert!(!ask("b"));
-        assert!(ask("a"));
-        assert!(!ask("a"));
+        assert!(!ask(&["b"]));
+        assert!(!ask(&[]));
+        assert!(ask(&["b", "a"]));
+        assert!(!ask(&["a"]));
     }
 
     #[test]
@@ -198,7 +212,8 @@ mod tests {
         let run = |others: usize| {
             let mut rules = rules(r#"[{"match":{"endpoint":"*","share":0.5},"effect":"fail_before"}]"#);
             let mut ask = |about: &str| {
-                strike(&mut rules, 7, &Request { label: "POST /users/invite", account: "a", about }).is_some()
+                let request = Request { label: "POST /users/invite", accounts: &[], about: "", key: about };
+                strike(&mut rules, 7, &request).is_some()
             };
             (0..200)
                 .map(|n| {

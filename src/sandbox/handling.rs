@@ -80,7 +80,7 @@ impl World {
         let delay_max = rule.and_then(|r| r.delay_max).unwrap_or(o.webhook_delay_max).max(delay_min);
         let mut late = Vec::new();
         for hook in self.hooks.iter().filter(|h| h.wants(event.source, event.name, &id)) {
-            let draw = |what: &str, copy: &str| unit(seed, &[what, &hook.id, event.name, &event.key, copy]);
+            let draw = |what: &str, copy: &str| unit(seed, &[what, &hook.key, event.name, &event.key, copy]);
             if loss > 0.0 && draw("loss", "") < loss {
                 self.lost += 1;
                 continue;

@@ -6,6 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::account::Account;
 use super::options::{AccountKind, AccountSpec};
@@ -61,7 +62,8 @@ fn finish(w: &mut World, page: &Value) -> String {
                 premium: kind == AccountKind::LinkedIn,
                 aliases: Vec::new(),
             };
-            let account = Account::new(w.opts.seed, &spec, w.opts.inmail_credits, w.now);
+            let mut account = Account::new(w.opts.seed, &spec, w.opts.inmail_credits, w.now);
+            account.key = w.unique_key(&["account", kind.as_str()]);
             w.accounts.push(account);
             (n, "CREATION_SUCCESS")
         }
@@ -72,6 +74,7 @@ fn finish(w: &mut World, page: &Value) -> String {
         let hook = Hook {
             number: 0,
             id: "hosted".to_owned(),
+            key: "hosted".to_owned(),
             name: String::new(),
             source: "hosted".to_owned(),
             request_url: url.to_owned(),
@@ -81,6 +84,7 @@ fn finish(w: &mut World, page: &Value) -> String {
             headers: vec![("content-type".to_owned(), "application/json".to_owned())],
             data: Vec::new(),
             enabled: true,
+            slots: Semaphore::new(1),
         };
         let body = json!({ "status": status, "account_id": id, "name": page["name"] }).to_string();
         w.outbox.push(Delivery { hook: Arc::new(hook), body, hold: std::time::Duration::ZERO, deed: None });

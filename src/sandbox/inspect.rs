@@ -97,7 +97,11 @@ pub(super) async fn ledger(State(sandbox): State<Arc<Sandbox>>, Query(q): Query<
     let (items, count, overlapping) = sandbox.with(|w| {
         // Entry number n has seq n + 1, so what comes after a seq starts at that number.
         let later = w.ledger.entries.iter_from(q.after.unwrap_or(0));
-        let wanted = later.filter(|e| q.wants(e.kind, &e.account_id, &[&e.recipient, &e.recipient_public]));
+        let wanted = later.filter(|e| {
+            let also = e.also.iter().map(String::as_str);
+            let receivers: Vec<&str> = [e.recipient.as_str(), &e.recipient_public].into_iter().chain(also).collect();
+            q.wants(e.kind, &e.account_id, &receivers)
+        });
         let items: Vec<Entry> = wanted.take(q.limit(usize::MAX)).cloned().collect();
         (items, w.ledger.entries.next(), w.ledger.overlapping)
     });

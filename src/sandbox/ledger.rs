@@ -50,10 +50,17 @@ pub(super) struct Entry {
     pub(super) overlaps: bool,
 }
 
-/// A changing request that is being worked on.
+/// A changing request that was let in.
+#[derive(Clone, Copy)]
+pub(super) struct Ticket {
+    number: u64,
+    /// Real microseconds since 1970 at which it was read.
+    started: i64,
+}
+
+/// A changing request whose client waits for it.
 struct Flight {
     account: String,
-    started: i64,
     overlapped: bool,
     entries: Vec<u64>,
 }
@@ -66,7 +73,7 @@ pub(super) struct Ledger {
     flights: HashMap<u64, Flight>,
     tickets: u64,
     /// The request whose effects are being written now.
-    pub(super) current: Option<u64>,
+    pub(super) current: Option<Ticket>,
 }
 
 impl Ledger {
@@ -77,22 +84,21 @@ impl Ledger {
     }
 
     /// A changing request of `account` begins; gives its ticket.
-    pub(super) fn begin(&mut self, account: &str) -> u64 {
+    pub(super) fn begin(&mut self, account: &str) -> Ticket {
         self.tickets += 1;
         let mut overlapped = false;
         for flight in self.flights.values_mut().filter(|f| f.account == account) {
             flight.overlapped = true;
             overlapped = true;
         }
-        let flight =
-            Flight { account: account.to_owned(), started: real_now().as_micros(), overlapped, entries: Vec::new() };
+        let flight = Flight { account: account.to_owned(), overlapped, entries: Vec::new() };
         self.flights.insert(self.tickets, flight);
-        self.tickets
+        Ticket { number: self.tickets, started: real_now().as_micros() }
     }
 
-    /// The request of `ticket` is over.
-    pub(super) fn finish(&mut self, ticket: u64) {
-        let Some(flight) = self.flights.remove(&ticket) else { return };
+    /// The request of `ticket` is over, or its client has given up.
+    pub(super) fn finish(&mut self, ticket: Ticket) {
+        let Some(flight) = self.flights.remove(&ticket.number) else { return };
         let now = real_now().as_micros();
         for seq in flight.entries {
             if let Some(entry) = self.entries.get_mut(seq - 1) {
@@ -113,11 +119,16 @@ impl Ledger {
         entry.at_us = at.as_micros();
         entry.real_at = real.to_string();
         entry.started_at = real.as_micros();
-        if let Some(flight) = self.current.and_then(|t| self.flights.get_mut(&t)) {
-            flight.entries.push(entry.seq);
-            entry.started_at = flight.started;
-            entry.overlaps = flight.overlapped;
-            self.overlapping += u64::from(flight.overlapped);
+        if let Some(ticket) = self.current {
+            entry.started_at = ticket.started;
+            if let Some(flight) = self.flights.get_mut(&ticket.number) {
+                flight.entries.push(entry.seq);
+                entry.overlaps = flight.overlapped;
+                self.overlapping += u64::from(flight.overlapped);
+            } else {
+                // Its client has given up: nobody waits for an answer.
+                entry.finished_at = Some(real.as_micros());
+            }
         }
         if let Some(file) = &mut self.file {
             let line = serde_json::to_string(&entry).unwrap_or_default() + "\n";

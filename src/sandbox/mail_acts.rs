@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::act::{Act, MailAct, re};
 use super::conduct::Bounce;
-use super::mailbox::{Mail, Mailbox};
+use super::mailbox::{Answering, Mail, Mailbox};
 use super::text::{iso, links, number};
 use super::webhooks::Errand;
 use super::world::{Event, World};
@@ -15,7 +15,7 @@ impl World {
         let Some(tracking) = self.mails.get(mail).map(|m| m.tracking.clone().unwrap_or_default()) else { return };
         let c = &self.people[person].conduct;
         if let Some(after) = c.bounce_after {
-            self.later(after, Act::Mail { what: MailAct::Bounce(c.bounce), mail });
+            self.later(after, Act::Mail { what: MailAct::Bounce(c.bounce), mail, person });
             return;
         }
         let acts = [
@@ -27,17 +27,16 @@ impl World {
         ];
         for (after, what) in acts {
             if let Some(after) = after {
-                self.later(after, Act::Mail { what, mail });
+                self.later(after, Act::Mail { what, mail, person });
             }
         }
         self.contact_sets_off(account, person);
     }
 
-    /// Something comes of a mail. `false`: it cannot, because there is no such mail, or nothing in it to follow.
-    pub(super) fn mail_act(&mut self, what: MailAct, mail: u64, url: Option<String>) -> bool {
+    /// Something comes of a mail to a person. `false`: it cannot, because there is no such mail, or nothing in it to follow.
+    pub(super) fn mail_act(&mut self, what: MailAct, mail: u64, person: usize, url: Option<String>) -> bool {
         let Some(mail) = self.mails.get(mail).filter(|m| m.by_api).cloned() else { return false };
-        let address = mail.to.first().map(|m| m.address.to_lowercase()).unwrap_or_default();
-        let Some(person) = self.find_person(&address) else { return false };
+        let address = self.people[person].identity.clone();
         match what {
             MailAct::Bounce(kind) => self.bounce(&mail, person, &address, kind),
             MailAct::OutOfOffice => self.out_of_office(&mail, person),
@@ -85,8 +84,16 @@ impl World {
         ];
         let from = Mailbox::new("Mail Delivery Subsystem", "mailer-daemon@googlemail.com");
         let deed = self.deed(name, mail.account, person, None);
-        let threaded = self.people[person].conduct.threaded;
-        self.mail_in(mail, from, subject.to_owned(), body, threaded, owned(&headers), Some(deed));
+        let answer = Answering {
+            from,
+            to: mail.from.clone(),
+            subject: subject.to_owned(),
+            body,
+            threaded: self.people[person].conduct.threaded,
+            headers: owned(&headers),
+            deed,
+        };
+        self.mail_in(mail, answer);
         true
     }
 
@@ -108,7 +115,9 @@ impl World {
         } else {
             format!("Out of office {}", re(&mail.subject))
         };
-        self.mail_in(mail, from, subject, format!("<p>{text}</p>"), true, owned(&headers), Some(deed));
+        // A machine answers whom the mail came from, not whom people are to write to.
+        let (to, body, headers) = (mail.from.clone(), format!("<p>{text}</p>"), owned(&headers));
+        self.mail_in(mail, Answering { from, to, subject, body, threaded: true, headers, deed });
         true
     }
 
@@ -131,7 +140,7 @@ impl World {
         if let (Some(url), Value::Object(fields)) = (url, &mut body) {
             fields.insert("url".to_owned(), json!(url));
         }
-        let (account, key) = (mail.account, event_id);
+        let (account, key) = (mail.account, self.unique_key(&["of mail", name, &mail.key]));
         self.emit(Event { source: "email_tracking", name, account, body, key, deed: Some(deed) });
         true
     }

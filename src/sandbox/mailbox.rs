@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::text::{digest, iso, number, opaque, plain};
+use super::options::AccountKind;
+use super::text::{digest, iso, number, omit_nulls, opaque, plain};
 use super::world::{Event, World};
 use crate::domain::time::Timestamp;
 
@@ -16,6 +17,14 @@ pub(super) struct Mailbox {
 impl Mailbox {
     pub(super) fn new(name: impl Into<String>, address: impl Into<String>) -> Self {
         Self { name: name.into(), address: address.into() }
+    }
+
+    /// `Jane <jane@example.com>`, or the address alone.
+    fn parse(text: &str) -> Self {
+        match text.trim().strip_suffix('>').and_then(|t| t.rsplit_once('<')) {
+            Some((name, address)) => Self::new(name.trim().trim_matches('"'), address.trim()),
+            None => Self::new("", text.trim()),
+        }
     }
 
     fn json(&self) -> Value {
@@ -38,6 +47,8 @@ pub(super) struct Tracking {
 pub(super) struct Mail {
     pub(super) number: u64,
     pub(super) id: String,
+    /// The same in every run.
+    pub(super) key: String,
     pub(super) provider_id: String,
     pub(super) account: usize,
     /// With the angle brackets.
@@ -79,6 +90,11 @@ impl Mail {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
+    /// Where people who answer it write to.
+    pub(super) fn answered_to(&self) -> Mailbox {
+        self.header("Reply-To").map_or_else(|| self.from.clone(), Mailbox::parse)
+    }
+
     fn body_plain(&self) -> String {
         let is_plain = self.header("Content-Type").is_some_and(|t| t.trim_start().starts_with("text/plain"));
         if is_plain { self.body.clone() } else { plain(&self.body) }
@@ -94,7 +110,7 @@ impl Mail {
             "in_reply_to": self.in_reply_to.as_ref().map(|(m, i)| json!({ "message_id": m, "id": i })),
             "tracking_id": self.tracking.as_ref().map(|t| t.id.as_str()), "from_attendee": self.from.json(), "to_attendees": Self::all(&self.to),
             "cc_attendees": Self::all(&self.cc), "bcc_attendees": Self::all(&self.bcc),
-            "reply_to_attendees": self.header("Reply-To").map(|a| Mailbox::new("", a).json()).into_iter().collect::<Vec<_>>(),
+            "reply_to_attendees": self.header("Reply-To").map(|a| Mailbox::parse(a).json()).into_iter().collect::<Vec<_>>(),
             "has_attachments": !self.attachments.is_empty(), "attachments": self.attachments, "read_date": null,
         })
     }
@@ -102,6 +118,7 @@ impl Mail {
     /// As REST shows it.
     pub(super) fn json(&self, account_id: &str, meta_only: bool, headers: bool) -> Value {
         let mut value = self.shared();
+        omit_nulls(&mut value, &["in_reply_to", "tracking_id"]);
         if let Some(object) = value.as_object_mut() {
             let kind = if meta_only { "1_meta" } else { "2_full" };
             let extra = json!({
@@ -134,6 +151,18 @@ impl Mail {
     }
 }
 
+/// A mail in answer to another.
+pub(super) struct Answering {
+    pub(super) from: Mailbox,
+    pub(super) to: Mailbox,
+    pub(super) subject: String,
+    pub(super) body: String,
+    /// Whether it shows what it answers.
+    pub(super) threaded: bool,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) deed: u64,
+}
+
 impl World {
     /// Puts a mail into its account's mailbox and tells the webhooks. Its number is set here, and answered.
     pub(super) fn keep_mail(&mut self, mut mail: Mail, deed: Option<u64>) -> u64 {
@@ -148,7 +177,7 @@ impl World {
             object.insert("email_id".to_owned(), json!(mail.id));
             object.insert("is_complete".to_owned(), json!(true));
         }
-        let (number, key) = (mail.number, mail.id.clone());
+        let (number, key) = (mail.number, mail.key.clone());
         for id in [&mail.id, &mail.provider_id, &mail.message_id] {
             self.mail_ids.insert(id.clone(), number);
         }
@@ -176,50 +205,59 @@ impl World {
         number
     }
 
-    /// A mail that comes in, in answer to `parent`; one that is not threaded shows nothing of that.
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the mail, and all callers are two files")]
-    pub(super) fn mail_in(
-        &mut self,
-        parent: &Mail,
-        from: Mailbox,
-        subject: String,
-        body: String,
-        threaded: bool,
-        headers: Vec<(String, String)>,
-        deed: Option<u64>,
-    ) {
+    /// A mail that comes in, in answer to `parent`. One to an address that none of our accounts has comes in nowhere.
+    pub(super) fn mail_in(&mut self, parent: &Mail, answer: Answering) {
+        let Answering { from, to, subject, body, threaded, headers, deed } = answer;
+        let Some(account) = self.mailbox_of(parent.account, &to.address) else { return };
         let mut mail = self.blank_mail(parent, &from.address, "people.sandbox");
-        mail.from = from;
-        mail.to = vec![parent.from.clone()];
+        mail.account = account;
+        (mail.from, mail.to) = (from, vec![to]);
         (mail.subject, mail.body, mail.headers) = (subject, body, headers);
-        if !threaded {
+        if !threaded || account != parent.account {
             mail.thread_id.clone_from(&mail.provider_id);
+        }
+        if !threaded {
             mail.in_reply_to = None;
         }
-        self.keep_mail(mail, deed);
+        self.keep_mail(mail, Some(deed));
     }
 
-    /// A mail that the account's owner writes in the app to those `parent` went to.
-    pub(super) fn mail_by_hand(&mut self, parent: &Mail, subject: String, body: String, deed: u64) {
-        let address = parent.to.first().map(|m| m.address.clone()).unwrap_or_default();
-        let mut mail = self.blank_mail(parent, &address, "mail.gmail.com");
+    /// The account that has an address, whatever is added to it after a `+`; `first` before others.
+    fn mailbox_of(&self, first: usize, address: &str) -> Option<usize> {
+        let bare = |address: &str| {
+            let (user, host) = address.split_once('@').unwrap_or((address, ""));
+            format!("{}@{host}", user.split('+').next().unwrap_or(user)).to_lowercase()
+        };
+        let has = |a: &usize| {
+            let own = &self.accounts[*a];
+            let mut addresses = std::iter::once(&own.identity).chain(&own.aliases);
+            own.kind == AccountKind::Mail && !own.deleted && addresses.any(|one| bare(one) == bare(address))
+        };
+        std::iter::once(first).chain(0..self.accounts.len()).find(has)
+    }
+
+    /// A mail that the account's owner writes in the app to somebody `parent` went to.
+    pub(super) fn mail_by_hand(&mut self, parent: &Mail, to: Mailbox, subject: String, body: String, deed: u64) {
+        let mut mail = self.blank_mail(parent, &to.address, "mail.gmail.com");
         mail.ours = true;
         mail.from = parent.from.clone();
-        mail.to = parent.to.clone();
+        mail.to = vec![to];
         (mail.subject, mail.body) = (subject, body);
         self.keep_mail(mail, Some(deed));
     }
 
     /// A mail in the thread of `parent` that says nothing yet.
     fn blank_mail(&mut self, parent: &Mail, address: &str, host: &str) -> Mail {
-        let own = self.accounts[parent.account].id.clone();
+        let (own, own_key) = (self.accounts[parent.account].id.clone(), self.accounts[parent.account].key.clone());
         let id = self.new_id(&["mail", &own, address, host]);
+        let key = self.unique_key(&["mail of", &own_key, address, host]);
         let part = |what: &str, len| opaque(&digest(self.opts.seed, &[what, &id]), len);
         Mail {
             number: 0,
             message_id: format!("<{}@{host}>", part("rfc", 22)),
             provider_id: format!("{:016x}", number(self.opts.seed, &["provider", &id])),
             id,
+            key,
             account: parent.account,
             thread_id: parent.thread_id.clone(),
             tracking: None,

@@ -135,7 +135,7 @@ pub struct Options {
     pub accounts: Vec<AccountSpec>,
     /// Also append the ledger here, one JSON object a line, flushed at the moment of each effect.
     pub ledger_path: Option<PathBuf>,
-    /// Share of LinkedIn's answers to `POST /chats` that carry null ids though the message was sent.
+    /// Share of LinkedIn's answers to messages in which an id is null though the message was sent; each id for itself.
     pub null_ids_share: f64,
     /// Invitations an account may send in 24 hours of the clock; then 422 `errors/cannot_resend_yet`. `None`: no end.
     pub invites_per_day: Option<u32>,
@@ -152,8 +152,10 @@ pub struct Options {
     pub webhook_retry_delays: Vec<Duration>,
     /// Real time a webhook's receiver has to answer.
     pub webhook_timeout: Duration,
-    /// Webhook requests under way at once.
+    /// Requests of one webhook under way at once.
     pub webhook_concurrency: usize,
+    /// On LinkedIn, reads show a message this late at most, on the clock. Zero: at once.
+    pub read_lag_max: Duration,
     /// Share of webhooks that are delivered twice.
     pub webhook_duplicate_share: f64,
     /// Share of webhooks that are never delivered.
@@ -188,6 +190,7 @@ impl Default for Options {
             webhook_retry_delays: [250, 500, 1000, 2000, 4000].map(Duration::from_millis).to_vec(),
             webhook_timeout: Duration::from_secs(30),
             webhook_concurrency: 32,
+            read_lag_max: Duration::ZERO,
             webhook_duplicate_share: 0.0,
             webhook_loss_share: 0.0,
             webhook_delay_max: Duration::ZERO,

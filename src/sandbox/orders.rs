@@ -85,7 +85,7 @@ fn act_towards(w: &mut World, account: usize, person: usize, order: &Order) -> b
     let text = order.text.clone();
     let mail = |w: &mut World, what| {
         let mail = w.last_mail_to(account, &w.people[person].identity);
-        mail.is_some_and(|m| w.mail_act(what, m.number, order.url.clone()))
+        mail.is_some_and(|m| w.mail_act(what, m.number, person, order.url.clone()))
     };
     let message = |w: &mut World, what, by: By| {
         let last = last_message(w, account, person, by).map(|m| m.number);

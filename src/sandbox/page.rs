@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::call::Call;
 use super::errors::Problem;
 use super::text::{cursor, parse_cursor, parse_iso};
-use super::wire::Call;
 use crate::domain::time::Timestamp;
 
 /// What a list request asked for, its cursor already opened.
@@ -17,14 +17,18 @@ pub(super) struct Page {
     pub(super) after: Option<Timestamp>,
 }
 
+/// What a cursor carries: the query it began with, and the number that the next items are below.
+pub(super) fn carried(text: &str) -> Option<(Vec<(String, String)>, u64)> {
+    let cursor = parse_cursor(text)?;
+    Some((serde_json::from_value(cursor["q"].clone()).ok()?, cursor["below"].as_u64()?))
+}
+
 impl Page {
     /// Reads `limit` (1..=`max`), `cursor`, `before` and `after`.
     pub(super) fn read(call: &Call, default: usize, max: usize) -> Result<Self, Problem> {
         let (query, below) = match call.query("cursor").filter(|c| !c.is_empty()) {
             None => (call.query.clone(), u64::MAX),
-            Some(text) => parse_cursor(text)
-                .and_then(|c| Some((serde_json::from_value(c["q"].clone()).ok()?, c["below"].as_u64()?)))
-                .ok_or_else(|| Problem::invalid("cursor is not one of ours."))?,
+            Some(text) => carried(text).ok_or_else(|| Problem::invalid("cursor is not one of ours."))?,
         };
         let mut page = Self { query, limit: default, below, before: None, after: None };
         if let Some(text) = page.get("limit") {

@@ -16,7 +16,11 @@ struct Settings {
     null_ids_share: f64,
     #[serde(with = "span::needed")]
     new_relation_delay_max: Duration,
+    #[serde(with = "span::needed")]
+    read_lag_max: Duration,
     list_unsubscribe: bool,
+    #[serde(with = "span::list")]
+    webhook_retry_delays: Vec<Duration>,
     webhook_duplicate_share: f64,
     webhook_loss_share: f64,
     #[serde(with = "span::needed")]
@@ -32,7 +36,9 @@ pub(super) fn view(o: &Options) -> Value {
         people: o.people.clone(),
         null_ids_share: o.null_ids_share,
         new_relation_delay_max: o.new_relation_delay_max,
+        read_lag_max: o.read_lag_max,
         list_unsubscribe: o.list_unsubscribe,
+        webhook_retry_delays: o.webhook_retry_delays.clone(),
         webhook_duplicate_share: o.webhook_duplicate_share,
         webhook_loss_share: o.webhook_loss_share,
         webhook_delay_max: o.webhook_delay_max,
@@ -51,7 +57,9 @@ pub(super) fn change(o: &mut Options, change: &Value) -> Result<(), String> {
     o.people = s.people;
     o.null_ids_share = s.null_ids_share;
     o.new_relation_delay_max = s.new_relation_delay_max;
+    o.read_lag_max = s.read_lag_max;
     o.list_unsubscribe = s.list_unsubscribe;
+    o.webhook_retry_delays = s.webhook_retry_delays;
     o.webhook_duplicate_share = s.webhook_duplicate_share;
     o.webhook_loss_share = s.webhook_loss_share;
     o.webhook_delay_max = s.webhook_delay_max;
@@ -106,11 +114,17 @@ mod tests {
         o.set("people.reply_share", "0.5").unwrap();
         o.set("webhook_delay_max", "2h").unwrap();
         o.set("people.accept_mean", "90").unwrap();
+        o.set("webhook_retry_delays", r#"["10s", 60]"#).unwrap();
+        assert_eq!(o.webhook_retry_delays, [10, 60].map(Duration::from_secs));
         assert_eq!(o.people.reply_share.to_bits(), 0.5_f64.to_bits());
         assert_eq!((o.webhook_delay_max, o.people.accept_mean), (Duration::from_secs(7200), Duration::from_secs(90)));
-        for (name, value) in
-            [("people.reply_share", "1.5"), ("people.unheard_of", "1"), ("webhook_delay_max", "soon"), ("people", "1")]
-        {
+        for (name, value) in [
+            ("people.reply_share", "1.5"),
+            ("people.unheard_of", "1"),
+            ("webhook_delay_max", "soon"),
+            ("people", "1"),
+            ("webhook_retry_delays", "1s"),
+        ] {
             assert!(o.set(name, value).is_err(), "{name}={value}");
         }
         assert_eq!(o.people.reply_share.to_bits(), 0.5_f64.to_bits());

@@ -66,6 +66,21 @@ pub(super) mod needed {
     }
 }
 
+/// For lists of them.
+pub(super) mod list {
+    use super::{Deserialize, Deserializer, Duration, EXPECTED, Raw, Serializer, show};
+
+    pub(in super::super) fn serialize<S: Serializer>(list: &[Duration], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(list.iter().map(|stretch| show(*stretch)))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Duration>, D::Error> {
+        let list = Vec::<Raw>::deserialize(d).ok();
+        let list = list.and_then(|list| list.iter().map(Raw::read).collect());
+        list.ok_or_else(|| serde::de::Error::custom(format!("a list is expected, in which {EXPECTED}")))
+    }
+}
+
 /// For fields where `null` and `"never"` mean that it never comes.
 pub(super) mod maybe {
     use super::{Deserialize, Deserializer, Duration, EXPECTED, Raw, Serializer, show};

@@ -68,13 +68,19 @@ fn by_account(w: &World, window: Option<Duration>) -> Vec<Value> {
     lines.collect()
 }
 
+/// Whom an entry reached: a mail may have more receivers than one.
+fn receivers(e: &Entry) -> impl Iterator<Item = &str> {
+    std::iter::once(e.recipient_public.as_str()).chain(e.also.iter().map(String::as_str))
+}
+
 /// Contacts with the same kind, text and receiver.
 fn doubled(w: &World) -> (u64, Vec<Value>) {
     let mut seen: HashMap<[&str; 4], Vec<u64>> = HashMap::new();
     for e in w.ledger.entries.iter().filter(|e| CONTACTS.contains(&e.kind)) {
-        let key =
-            [e.kind, &e.recipient, e.subject.as_deref().unwrap_or_default(), e.text.as_deref().unwrap_or_default()];
-        seen.entry(key).or_default().push(e.seq);
+        let (subject, text) = (e.subject.as_deref().unwrap_or_default(), e.text.as_deref().unwrap_or_default());
+        for receiver in std::iter::once(e.recipient.as_str()).chain(receivers(e).skip(1)) {
+            seen.entry([e.kind, receiver, subject, text]).or_default().push(e.seq);
+        }
     }
     let mut twice: Vec<_> = seen.into_iter().filter(|(_, seqs)| seqs.len() > 1).collect();
     twice.sort_unstable_by_key(|(_, seqs)| seqs[0]);
@@ -94,14 +100,16 @@ fn after_answer(w: &World) -> (u64, Vec<Value>) {
             *first = at.min(*first);
         }
     }
-    let late: Vec<&Entry> = w
+    let late: Vec<(u64, &str)> = w
         .ledger
         .entries
         .iter()
         .filter(|e| CONTACTS.contains(&e.kind))
-        .filter(|e| answered.get(e.recipient_public.as_str()).is_some_and(|at| e.started_at > *at))
+        .flat_map(|e| receivers(e).map(move |receiver| (e, receiver)))
+        .filter(|(e, receiver)| answered.get(receiver).is_some_and(|at| e.started_at > *at))
+        .map(|(e, receiver)| (e.seq, receiver))
         .collect();
-    let listed = late.iter().take(LISTED_MAX).map(|e| json!({ "seq": e.seq, "recipient": e.recipient_public }));
+    let listed = late.iter().take(LISTED_MAX).map(|(seq, receiver)| json!({ "seq": seq, "recipient": receiver }));
     (late.len() as u64, listed.collect())
 }
 

@@ -61,6 +61,8 @@ impl Words {
 pub(super) struct Message {
     pub(super) number: u64,
     pub(super) id: String,
+    /// The same in every run.
+    pub(super) key: String,
     pub(super) provider_id: String,
     pub(super) chat: usize,
     pub(super) by: By,
@@ -102,7 +104,9 @@ impl World {
         // A WhatsApp thread is named after the person, so only one account's can be found by it.
         self.chat_ids.entry(provider_id.clone()).or_insert(chat);
         self.chat_of.insert((account, person), chat);
-        self.attendees.insert(self.attendee_id(account, Some(person)), (account, person));
+        for who in [Some(person), None] {
+            self.attendees.insert(self.attendee_id(account, who), (account, who));
+        }
         self.chats.push(Chat {
             id,
             provider_id,
@@ -126,14 +130,17 @@ impl World {
 
     /// Adds a message to a chat and tells the webhooks; one of ours may set the person off. Gives the message's number.
     pub(super) fn say(&mut self, chat: usize, words: Words) -> u64 {
+        let (account, person) = (self.chats[chat].account, self.chats[chat].person);
+        let pair = self.pair(account, person);
         let chat_id = self.chats[chat].id.clone();
-        let id = self.new_id(&["message", &chat_id]);
+        let (id, key) = (self.new_id(&["message", &chat_id]), self.unique_key(&["message of", &pair]));
         let provider_id = format!("2-{}", text::opaque(&text::digest(self.opts.seed, &["provider", &id]), 40));
         let number = self.messages.next();
         let Words { by, text, subject, inmail, attachments, quoted, deed } = words;
         let message = Message {
             number,
             id: id.clone(),
+            key,
             provider_id,
             chat,
             by,
@@ -144,7 +151,7 @@ impl World {
             attachments,
             quoted,
             seen_at: None,
-            delivered: self.accounts[self.chats[chat].account].kind == AccountKind::LinkedIn,
+            delivered: self.accounts[account].kind == AccountKind::LinkedIn,
             edited: false,
             deleted: false,
             reaction: None,
@@ -163,7 +170,6 @@ impl World {
         let talk = &mut self.chats[chat];
         talk.messages.push(number);
         talk.updated = self.now;
-        let (account, person) = (talk.account, talk.person);
         if by == By::Them {
             talk.unread += 1;
             talk.answered = true;
@@ -184,7 +190,7 @@ impl World {
     /// Tells webhooks of something that happened to a message; `more` is added to its envelope.
     pub(super) fn tell_message(&mut self, name: &'static str, number: u64, more: &Value, deed: Option<u64>) {
         let Some(message) = self.messages.get(number) else { return };
-        let (mut body, key) = (self.message_event(message), message.id.clone());
+        let (mut body, key) = (self.message_event(message), message.key.clone());
         let account = self.chats[message.chat].account;
         body["event"] = json!(name);
         super::settings::merge(&mut body, more);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::options::AccountKind;
 use super::people::Person;
 use super::talk::{Chat, Message};
-use super::text::{self, iso};
+use super::text::{self, iso, omit_nulls};
 use super::world::{Link, World};
 
 impl World {
@@ -23,13 +23,21 @@ impl World {
         }
     }
 
-    /// `DISTANCE_1` and its like.
-    fn distance(&self, account: usize, person: Option<usize>) -> &'static str {
-        match person.map(|p| self.links.get(&(account, p))) {
-            None => "SELF",
-            Some(Some(Link::Connected { .. })) => "DISTANCE_1",
-            Some(_) => "DISTANCE_2",
+    /// What LinkedIn calls a member beside their id.
+    pub(super) fn member_urn(&self, id: &str) -> String {
+        format!("urn:li:member:{}", text::number(self.opts.seed, &[id]) % 1_000_000_000)
+    }
+
+    /// What LinkedIn tells of an attendee besides. There is no distance to oneself.
+    fn linkedin_specifics(&self, account: usize, person: Option<usize>) -> Value {
+        let id = self.sender_id(account, person);
+        let mut specifics = json!({ "provider": "LINKEDIN", "member_urn": self.member_urn(id) });
+        if let Some(person) = person {
+            let related = matches!(self.links.get(&(account, person)), Some(Link::Connected { .. }));
+            specifics["occupation"] = json!(self.people[person].headline);
+            specifics["network_distance"] = json!(if related { "DISTANCE_1" } else { "DISTANCE_2" });
         }
+        specifics
     }
 
     pub(super) fn webhook_attendee(&self, account: usize, person: Option<usize>) -> Value {
@@ -47,13 +55,12 @@ impl World {
                     "lid": them.map(|p| p.lid.as_str()) },
             });
         }
+        let mut specifics = self.linkedin_specifics(account, person);
+        specifics["is_company"] = json!(false);
         json!({
             "attendee_id": self.attendee_id(account, person), "attendee_provider_id": id, "attendee_name": name,
             "attendee_profile_url": format!("https://www.linkedin.com/in/{id}"), "attendee_public_identifier": null,
-            "attendee_specifics": { "provider": "LINKEDIN",
-                "member_urn": format!("urn:li:member:{}", text::number(self.opts.seed, &[id]) % 1_000_000_000),
-                "occupation": them.map(|p| p.headline.as_str()), "is_company": false,
-                "network_distance": self.distance(account, person) },
+            "attendee_specifics": specifics,
         })
     }
 
@@ -128,7 +135,7 @@ impl World {
         let whatsapp = own.kind == AccountKind::WhatsApp;
         let first = chat.messages.first().and_then(|n| self.messages.get(*n));
         let inmail = first.is_some_and(|m| m.inmail);
-        json!({
+        let mut body = json!({
             "object": "Chat", "id": chat.id, "account_id": own.id, "account_type": own.kind.wire(),
             "provider_id": chat.provider_id, "attendee_provider_id": self.sender_id(chat.account, Some(chat.person)),
             "attendee_public_identifier": if whatsapp { public_identifier(them) } else { Value::Null },
@@ -136,7 +143,9 @@ impl World {
             "timestamp": iso(chat.updated), "unread_count": chat.unread, "archived": 0, "pinned": 0,
             "muted_until": null, "read_only": 0, "subject": first.and_then(|m| m.subject.as_deref()),
             "content_type": if inmail { json!("inmail") } else { Value::Null }, "folder": folder(own.kind),
-        })
+        });
+        omit_nulls(&mut body, &["subject", "content_type"]);
+        body
     }
 
     /// An attendee as REST shows it; `None` is the account itself.
@@ -149,18 +158,19 @@ impl World {
             }
             _ => {
                 let pending = person.and_then(|p| self.links.get(&(account, p)));
-                json!({ "provider": "LINKEDIN", "occupation": them.map(|p| p.headline.as_str()),
-                    "network_distance": self.distance(account, person),
-                    "pending_invitation": matches!(pending, Some(Link::Pending { .. })) })
+                let mut specifics = self.linkedin_specifics(account, person);
+                specifics["pending_invitation"] = json!(matches!(pending, Some(Link::Pending { .. })));
+                specifics
             }
         };
-        json!({
+        let mut body = json!({
             "object": "ChatAttendee", "id": self.attendee_id(account, person),
             "account_id": own.id, "provider_id": self.sender_id(account, person),
             "name": them.map_or_else(|| own.name.clone(), shown_name), "is_self": u8::from(person.is_none()),
-            "hidden": 0, "picture_url": null, "profile_url": them.map_or(Value::Null, Person::profile_url),
-            "specifics": specifics,
-        })
+            "hidden": 0, "profile_url": them.map_or(Value::Null, Person::profile_url), "specifics": specifics,
+        });
+        omit_nulls(&mut body, &["profile_url"]);
+        body
     }
 }
 

@@ -1,4 +1,4 @@
-//! Small writing: opaque ids, draws that follow from seed and words, wire dates, percent and hex decoding.
+//! Small writing: opaque ids, draws that follow from seed and words, wire dates, percent decoding, cursors.
 
 use chrono::SecondsFormat;
 use serde_json::Value;
@@ -77,19 +77,46 @@ pub(super) fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// A cursor: JSON as hex, opaque to the client.
+/// The digits of base64.
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// A cursor: JSON as base64, opaque to the client.
 pub(super) fn cursor(value: &Value) -> String {
-    value.to_string().bytes().map(|b| format!("{b:02x}")).collect()
+    let json = value.to_string();
+    let mut out = String::with_capacity(json.len().div_ceil(3) * 4);
+    for three in json.as_bytes().chunks(3) {
+        let bits = three.iter().chain(&[0, 0]).take(3).fold(0_usize, |all, b| (all << 8) | usize::from(*b));
+        for digit in 0..4 {
+            let there = digit <= three.len();
+            out.push(if there { char::from(BASE64[(bits >> (18 - 6 * digit)) & 63]) } else { '=' });
+        }
+    }
+    out
 }
 
 /// Reads a cursor back.
 pub(super) fn parse_cursor(text: &str) -> Option<Value> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+    let digits = text.trim_end_matches('=');
+    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
         return None;
     }
-    let bytes: Option<Vec<u8>> =
-        (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect();
-    serde_json::from_slice(&bytes?).ok()
+    let mut bytes = Vec::with_capacity(digits.len());
+    for four in digits.as_bytes().chunks(4) {
+        let mut bits = 0_u32;
+        for digit in 0..4 {
+            let value = four.get(digit).map_or(Some(0), |d| BASE64.iter().position(|c| c == d))?;
+            bits = (bits << 6) | u32::try_from(value).ok()?;
+        }
+        bytes.extend(bits.to_be_bytes()[1..].iter().take(four.len() - 1));
+    }
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Takes those of some fields away that are null: the provider does not show them.
+pub(super) fn omit_nulls(body: &mut Value, names: &[&str]) {
+    if let Some(object) = body.as_object_mut() {
+        object.retain(|name, value| !value.is_null() || !names.contains(&name.as_str()));
+    }
 }
 
 /// A JSON object as a form: texts as they are, everything else as its JSON.
@@ -160,10 +187,15 @@ mod tests {
     fn ids_are_opaque_and_cursors_and_escapes_come_back() {
         assert_eq!(opaque(&digest(1, &["a"]), 22).len(), 22);
         assert_eq!(opaque(&[0; 32], 4), "AAAA");
-        let value = serde_json::json!({ "below": 7 });
-        assert_eq!(parse_cursor(&cursor(&value)), Some(value));
+        for n in [7, 70, 700] {
+            let value = serde_json::json!({ "below": n });
+            assert_eq!(parse_cursor(&cursor(&value)), Some(value));
+        }
+        assert_eq!(cursor(&serde_json::json!({ "q": "~~?" })), "eyJxIjoifn4/In0=");
         assert_eq!(percent_decode("336%40s.whatsapp.net%"), "336@s.whatsapp.net%");
-        assert_eq!(parse_cursor("zz"), None);
+        for bad in ["zz", "zz*=", "é===", "====", "=", "eyJi"] {
+            assert_eq!(parse_cursor(bad), None, "{bad}");
+        }
     }
 
     #[test]

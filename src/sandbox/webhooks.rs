@@ -18,6 +18,8 @@ use super::text::form_encode;
 pub(super) struct Hook {
     pub(super) number: u64,
     pub(super) id: String,
+    /// The same in every run, wherever the receiver is.
+    pub(super) key: String,
     pub(super) name: String,
     pub(super) source: String,
     pub(super) request_url: String,
@@ -30,6 +32,8 @@ pub(super) struct Hook {
     /// (name, key): which properties of the body are told, under which names. Empty: all, under their own.
     pub(super) data: Vec<(String, String)>,
     pub(super) enabled: bool,
+    /// Requests under way at once: of its own, so that a receiver that hangs holds up nobody else's webhooks.
+    pub(super) slots: Semaphore,
 }
 
 impl Hook {
@@ -91,8 +95,9 @@ pub(super) struct Courier {
     http: reqwest::Client,
     pub(super) counters: Counters,
     outcomes: Mutex<Vec<Outcome>>,
+    /// Errands under way at once.
     slots: Semaphore,
-    delays: Vec<Duration>,
+    delays: Mutex<Arc<[Duration]>>,
     pending_max: u64,
     stop: watch::Receiver<bool>,
 }
@@ -112,10 +117,20 @@ impl Courier {
             counters: Counters::default(),
             outcomes: Mutex::new(Vec::new()),
             slots: Semaphore::new(opts.webhook_concurrency.max(1)),
-            delays: opts.webhook_retry_delays.clone(),
+            delays: Mutex::new(opts.webhook_retry_delays.as_slice().into()),
             pending_max: opts.history as u64,
             stop,
         })
+    }
+
+    /// The waits before the retries.
+    fn delays(&self) -> Arc<[Duration]> {
+        Arc::clone(&self.delays.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sets them for what is taken on from now on.
+    pub(super) fn set_delays(&self, delays: &[Duration]) {
+        *self.delays.lock().unwrap_or_else(PoisonError::into_inner) = delays.into();
     }
 
     /// What became of deliveries and errands since the last call.
@@ -160,7 +175,8 @@ impl Courier {
     }
 
     async fn follow(&self, errand: &Errand) {
-        let mut delays = self.delays.iter();
+        let delays = self.delays();
+        let mut delays = delays.iter();
         loop {
             let Ok(slot) = self.slots.acquire().await else { return };
             let request = if errand.one_click {
@@ -190,7 +206,8 @@ impl Courier {
         if !delivery.hold.is_zero() {
             tokio::time::sleep(delivery.hold).await;
         }
-        let mut delays = self.delays.iter();
+        let delays = self.delays();
+        let mut delays = delays.iter();
         loop {
             if self.attempt(delivery).await {
                 if let Some(deed) = delivery.deed {
@@ -213,7 +230,7 @@ impl Courier {
     }
 
     async fn attempt(&self, delivery: &Delivery) -> bool {
-        let Ok(_slot) = self.slots.acquire().await else { return false };
+        let Ok(_slot) = delivery.hook.slots.acquire().await else { return false };
         let mut headers = HeaderMap::new();
         // What the provider really does: the body is JSON all the same.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));

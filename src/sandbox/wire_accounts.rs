@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::account::Account;
+use super::call::Call;
 use super::errors::Problem;
 use super::options::AccountKind;
 use super::page::Page;
 use super::text::{iso, parse_iso};
-use super::wire::{Answer, Call};
+use super::wire::Answer;
 use super::world::World;
 
 fn account_json(account: &Account) -> Value {
@@ -47,6 +48,19 @@ pub(super) fn delete(w: &mut World, call: &Call) -> Answer {
     Ok((200, json!({ "object": "AccountDeleted" })))
 }
 
+/// What a page offers: of a list the first that the sandbox has; whoever may choose freely, chooses LinkedIn.
+fn provider_of(call: &Call) -> Option<AccountKind> {
+    // A wildcard is no JSON; a list may be, in a form field.
+    if let Ok(Some(Value::Array(list))) = call.json("providers") {
+        return list.iter().filter_map(Value::as_str).find_map(AccountKind::of_wire);
+    }
+    match call.text("providers") {
+        None | Some("" | "*" | "*:MESSAGING") => Some(AccountKind::LinkedIn),
+        Some("*:MAILING") => Some(AccountKind::Mail),
+        Some(other) => AccountKind::of_wire(other),
+    }
+}
+
 /// The address of a page where a person connects an account, or reconnects one.
 pub(super) fn hosted_link(w: &mut World, call: &Call) -> Answer {
     let kind = call.text("type").unwrap_or_default();
@@ -61,15 +75,8 @@ pub(super) fn hosted_link(w: &mut World, call: &Call) -> Answer {
     if kind == "reconnect" && account.and_then(|a| w.account_index(a)).is_none() {
         return Err(Problem::missing("account to reconnect"));
     }
-    let provider = match call.json("providers") {
-        // `*` is no JSON; whoever may choose, chooses LinkedIn here.
-        Err(_) => "LINKEDIN".to_owned(),
-        Ok(providers) => match providers.unwrap_or_default() {
-            Value::Array(list) => list.first().and_then(Value::as_str).unwrap_or("LINKEDIN").to_owned(),
-            _ => "LINKEDIN".to_owned(),
-        },
-    };
-    if kind == "create" && AccountKind::of_wire(&provider).is_none() {
+    let provider = provider_of(call);
+    if kind == "create" && provider.is_none() {
         return Err(Problem::new(
             501,
             "feature_not_implemented",
@@ -77,7 +84,7 @@ pub(super) fn hosted_link(w: &mut World, call: &Call) -> Answer {
         ));
     }
     let token = w.new_id(&["hosted", kind, call.text("name").unwrap_or_default()]);
-    let page = json!({ "type": kind, "provider": provider, "account_id": account, "name": call.text("name"),
+    let page = json!({ "type": kind, "provider": provider.map(AccountKind::wire), "account_id": account, "name": call.text("name"),
         "notify_url": call.text("notify_url"), "expires": expires.as_micros() });
     w.hosted.insert(token.clone(), page);
     Ok((201, json!({ "object": "HostedAuthUrl", "url": format!("{}/sandbox/hosted/{token}", call.origin) })))

@@ -1,15 +1,16 @@
-//! `/chats` and `/messages`.
+//! `POST /chats` and `POST /chats/{id}/messages`: what is said.
 
 use serde_json::{Value, json};
 
+use super::call::{Call, truth};
 use super::errors::Problem;
 use super::ledger::Entry;
 use super::options::AccountKind;
-use super::page::Page;
 use super::people::{Place, whatsapp_digits};
 use super::talk::{Message, Words};
 use super::text::unit;
-use super::wire::{Answer, Call, truth};
+use super::wire::Answer;
+use super::wire_messages::find_chat;
 use super::world::{Link, World};
 
 /// Longest message, in characters: LinkedIn's own limit.
@@ -67,11 +68,21 @@ pub(super) fn start(w: &mut World, call: &Call) -> Answer {
     let chat = w.chat_with(account, person);
     let subject = call.text("subject").or_else(|| call.text("title")).map(str::to_owned);
     let message = speak(w, chat, Words { subject, inmail, ..words });
+    let chat_id = (!withheld(w, message, "null chat id")).then(|| w.chats[chat].id.clone());
+    Ok((201, json!({ "object": "ChatStarted", "chat_id": chat_id, "message_id": told_id(w, message) })))
+}
+
+/// Whether an answer about a message keeps an id back: LinkedIn's do now and then, each for itself.
+fn withheld(w: &World, message: u64, what: &str) -> bool {
     let share = w.opts.null_ids_share;
-    let hide = kind == AccountKind::LinkedIn && share > 0.0 && unit(w.opts.seed, &["null ids", &message]) < share;
-    let ids = (!hide).then(|| (w.chats[chat].id.clone(), message));
-    let (chat_id, message_id) = ids.unzip();
-    Ok((201, json!({ "object": "ChatStarted", "chat_id": chat_id, "message_id": message_id })))
+    let of_linkedin = |m: &&Message| w.accounts[w.chats[m.chat].account].kind == AccountKind::LinkedIn;
+    let message = w.messages.get(message).filter(|_| share > 0.0).filter(of_linkedin);
+    message.is_some_and(|m| unit(w.opts.seed, &[what, &m.key]) < share)
+}
+
+/// The id of a message as the answer to it tells.
+fn told_id(w: &World, message: u64) -> Option<&str> {
+    w.messages.get(message).filter(|_| !withheld(w, message, "null message id")).map(|m| m.id.as_str())
 }
 
 fn no_connection() -> Problem {
@@ -113,7 +124,7 @@ fn words_of(call: &Call) -> Result<Words, Problem> {
     let text = call.text("text").filter(|t| !t.is_empty());
     let attachments: Vec<Value> = ["attachments", "voice_message", "video_message"]
         .iter()
-        .filter_map(|name| call.body.get(*name))
+        .filter_map(|name| call.said(name))
         .flat_map(|files| files.as_array().cloned().unwrap_or_else(|| vec![files.clone()]))
         .map(|file| attachment(&file))
         .collect::<Option<_>>()
@@ -124,15 +135,15 @@ fn words_of(call: &Call) -> Result<Words, Problem> {
     if text.is_some_and(|t| t.chars().count() > TEXT_MAX) {
         return Err(Problem::new(400, "too_many_characters", format!("text is limited to {TEXT_MAX} characters.")));
     }
-    let typing = call.body.get("typing_duration");
+    let typing = call.said("typing_duration");
     if typing.is_some_and(|t| t.as_u64().or_else(|| t.as_str()?.parse().ok()).is_none()) {
         return Err(Problem::invalid("typing_duration must be a number of milliseconds."));
     }
     Ok(Words { text: text.map(str::to_owned), attachments, ..Words::default() })
 }
 
-/// A file of a form as a message or a mail shows it; `None` for what is no file.
-pub(super) fn attachment(file: &Value) -> Option<Value> {
+/// A file of a form as a message shows it; `None` for what is no file.
+fn attachment(file: &Value) -> Option<Value> {
     let (name, mime) = (file["file_name"].as_str()?, file["mime_type"].as_str()?);
     let kind = match mime.split('/').next() {
         Some("image") => "img",
@@ -144,8 +155,8 @@ pub(super) fn attachment(file: &Value) -> Option<Value> {
         "file_size": file["file_bytes"], "unavailable": false }))
 }
 
-/// Says it in the chat and writes it down; gives the message's id.
-fn speak(w: &mut World, chat: usize, words: Words) -> String {
+/// Says it in the chat and writes it down; gives the message's number.
+fn speak(w: &mut World, chat: usize, words: Words) -> u64 {
     let (text, subject, inmail) = (words.text.clone(), words.subject.clone(), words.inmail);
     let number = w.say(chat, words);
     let id = w.messages.get(number).map(|m| m.id.clone()).unwrap_or_default();
@@ -162,24 +173,21 @@ fn speak(w: &mut World, chat: usize, words: Words) -> String {
         recipient_public: them.identity.clone(),
         text,
         subject,
-        message_id: Some(id.clone()),
+        message_id: Some(id),
         chat_id: Some(chat.id.clone()),
         ..Entry::default()
     };
     w.ledger.write(w.now, entry);
-    id
+    number
 }
 
 pub(super) fn send(w: &mut World, call: &Call) -> Answer {
     let chat = find_chat(w, call.part(1), call.text("account_id"))?;
     let (account, person) = (w.chats[chat].account, w.chats[chat].person);
-    let own = w.accounts[account].id.clone();
-    w.account(Some(&own), None)?;
     let words = words_of(call)?;
     let quoted = call.text("quote_id").filter(|q| !q.is_empty()).map(str::to_owned);
     if let Some(id) = &quoted {
-        let found = w.message_ids.get(id).and_then(|n| w.messages.get(*n));
-        if found.is_none_or(|m| m.chat != chat) {
+        if w.message(id).is_none_or(|m| m.chat != chat) {
             return Err(Problem::new(422, "invalid_message", "The message being quoted is not of this chat."));
         }
     }
@@ -192,108 +200,5 @@ pub(super) fn send(w: &mut World, call: &Call) -> Answer {
     let whatsapp = w.accounts[account].kind == AccountKind::WhatsApp;
     w.charge(account, if whatsapp { &["whatsapp"] } else { &["message"] })?;
     let message = speak(w, chat, Words { quoted, ..words });
-    Ok((201, json!({ "object": "MessageSent", "message_id": message })))
-}
-
-/// A chat by our id, or by the provider's when the account is named. Another account's chat is not found.
-pub(super) fn find_chat(w: &World, id: &str, account_id: Option<&str>) -> Result<usize, Problem> {
-    let account = account_id.map(|a| w.account(Some(a), None)).transpose()?;
-    let chat = match w.chat_ids.get(id) {
-        Some(&chat) if w.chats[chat].id == id => Some(chat),
-        _ => account.and_then(|a| w.chats.iter().position(|c| c.account == a && c.provider_id == id)),
-    };
-    chat.filter(|&c| account.is_none_or(|a| w.chats[c].account == a)).ok_or_else(|| Problem::missing("chat"))
-}
-
-pub(super) fn get(w: &mut World, call: &Call) -> Answer {
-    let chat = &w.chats[find_chat(w, call.part(1), call.query("account_id"))?];
-    let mut body = w.chat_json(chat);
-    let last = chat.messages.last().and_then(|n| w.messages.get(*n));
-    body["lastMessage"] = last.map_or(Value::Null, |m| w.message_json(m));
-    Ok((200, body))
-}
-
-/// The accounts of a comma list; every account when there is none.
-pub(super) fn accounts_of(w: &World, list: Option<&str>) -> Result<Vec<usize>, Problem> {
-    match list.filter(|l| !l.is_empty()) {
-        None => Ok((0..w.accounts.len()).collect()),
-        Some(list) => list.split(',').map(|id| w.account(Some(id), None)).collect(),
-    }
-}
-
-/// Chats newest first, with a number that falls: the last message's is unique to a chat.
-pub(super) fn newest_first(w: &World, mut chats: Vec<usize>) -> impl Iterator<Item = (u64, Value)> {
-    let key = |c: &usize| w.chats[*c].messages.last().map_or(0, |n| n + 1);
-    chats.sort_unstable_by_key(|c| std::cmp::Reverse(key(c)));
-    chats.into_iter().map(move |c| (key(&c), w.chat_json(&w.chats[c])))
-}
-
-pub(super) fn list(w: &mut World, call: &Call) -> Answer {
-    let page = Page::read(call, 100, 250)?;
-    let accounts = accounts_of(w, page.get("account_id"))?;
-    let kind = page.get("account_type").filter(|k| !k.is_empty());
-    let unread = match page.get("unread") {
-        None | Some("") => None,
-        Some("true" | "1") => Some(true),
-        Some("false" | "0") => Some(false),
-        Some(_) => return Err(Problem::invalid("unread must be true or false.")),
-    };
-    let wanted = |c: &usize| {
-        let chat = &w.chats[*c];
-        accounts.contains(&chat.account)
-            && kind.is_none_or(|k| w.accounts[chat.account].kind.wire() == k)
-            && unread.is_none_or(|u| u == (chat.unread > 0))
-            && page.holds(chat.updated)
-    };
-    let chats = (0..w.chats.len()).filter(wanted).collect();
-    Ok((200, page.list("ChatList", newest_first(w, chats))))
-}
-
-pub(super) fn messages(w: &mut World, call: &Call) -> Answer {
-    let page = Page::read(call, 100, 250)?;
-    let chat = &w.chats[find_chat(w, call.part(1), page.get("account_id"))?];
-    let items = chat
-        .messages
-        .iter()
-        .rev()
-        .filter_map(|n| w.messages.get(*n))
-        .filter(|m| page.holds(m.at))
-        .filter(|m| page.get("sender_id").is_none_or(|s| is_sender(w, m, s)))
-        .map(|m| (m.number, w.message_json(m)));
-    Ok((200, page.list("MessageList", items)))
-}
-
-/// Whether somebody with this provider id, attendee id or (on WhatsApp) number wrote a message.
-fn is_sender(w: &World, m: &Message, id: &str) -> bool {
-    let chat = &w.chats[m.chat];
-    let who = if m.ours() { None } else { Some(chat.person) };
-    let own = match who {
-        None => w.accounts[chat.account].own_id.as_str(),
-        Some(p) => w.people[p].provider_id.as_str(),
-    };
-    w.sender_id(chat.account, who) == id || own == id || w.attendee_id(chat.account, who) == id
-}
-
-pub(super) fn all_messages(w: &mut World, call: &Call) -> Answer {
-    let page = Page::read(call, 100, 250)?;
-    let accounts = accounts_of(w, page.get("account_id"))?;
-    let items = w
-        .messages
-        .iter()
-        .rev()
-        .filter(|m| accounts.contains(&w.chats[m.chat].account) && page.holds(m.at))
-        .filter(|m| page.get("sender_id").is_none_or(|s| is_sender(w, m, s)))
-        .map(|m| (m.number, w.message_json(m)));
-    Ok((200, page.list("MessageList", items)))
-}
-
-pub(super) fn message(w: &mut World, call: &Call) -> Answer {
-    let found = w.message_ids.get(call.part(1)).and_then(|n| w.messages.get(*n));
-    let message = found.ok_or_else(|| Problem::missing("message"))?;
-    Ok((200, w.message_json(message)))
-}
-
-/// Files are known by name, type, size and digest only.
-pub(super) fn attachment_bytes(_: &mut World, _: &Call) -> Answer {
-    Err(Problem::new(501, "feature_not_implemented", "The sandbox keeps no bytes of attachments."))
+    Ok((201, json!({ "object": "MessageSent", "message_id": told_id(w, message) })))
 }

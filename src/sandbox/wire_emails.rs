@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::account::Account;
+use super::call::{Call, truth};
 use super::errors::Problem;
 use super::ledger::Entry;
 use super::mailbox::{Mail, Mailbox, Tracking};
 use super::options::AccountKind;
 use super::people::{Place, is_address};
 use super::text::{digest, number, opaque};
-use super::wire::{Answer, Call, truth};
-use super::wire_chats::attachment;
+use super::wire::Answer;
 use super::world::World;
 
 /// How long an idempotency key is remembered, on the clock.
@@ -22,7 +22,7 @@ pub(super) fn send(w: &mut World, call: &Call) -> Answer {
     let account = call.body_account(w, Some(AccountKind::Mail))?;
     let key = match &call.idempotency_key {
         None => None,
-        Some(key) if (1..=255).contains(&key.len()) => Some((account, key.clone())),
+        Some(key) if (1..=255).contains(&key.len()) => Some(key.clone()),
         Some(_) => return Err(Problem::invalid("Idempotency-Key must have 1 to 255 characters.")),
     };
     // serde_json keeps objects sorted, so the same fields give the same digest however they were sent.
@@ -60,13 +60,14 @@ fn forget_old_keys(w: &mut World) {
 fn deliver(w: &mut World, call: &Call, account: usize) -> Result<Value, Problem> {
     let to = mailboxes(call, "to")?;
     let (cc, bcc) = (mailboxes(call, "cc")?, mailboxes(call, "bcc")?);
-    let Some(first) = to.first().map(|m| m.address.to_lowercase()) else {
+    if to.is_empty() {
         return Err(Problem::new(400, "missing_parameters", "to is required."));
-    };
+    }
     let Some(body) = call.text("body") else {
         return Err(Problem::new(400, "missing_parameters", "body is required."));
     };
-    if let Some(bad) = to.iter().chain(&cc).chain(&bcc).find(|m| !is_address(&m.address)) {
+    let all: Vec<&Mailbox> = to.iter().chain(&cc).chain(&bcc).collect();
+    if let Some(bad) = all.iter().find(|m| !is_address(&m.address)) {
         return Err(Problem::new(422, "invalid_recipient", format!("{:?} is no e-mail address.", bad.address)));
     }
     let headers = custom_headers(call, w.opts.list_unsubscribe)?;
@@ -77,25 +78,22 @@ fn deliver(w: &mut World, call: &Call, account: usize) -> Result<Value, Problem>
     let tracking = tracking_options(call)?;
     let parent = parent_of(w, call, account, &subject)?;
     let sender = sender(call, &w.accounts[account])?;
-    let person = w.meet(Place::Mail, &first);
-    if w.people[person].conduct.blocks {
-        return Err(Problem::new(422, "blocked_recipient", "The recipient has blocked the account."));
-    }
-    if !w.people[person].conduct.reachable {
-        return Err(Problem::new(422, "recipient_rejected", "The server of the recipient rejects the address."));
-    }
-    let attachments: Vec<Value> = match call.body.get("attachments") {
+    let people = receivers(w, &all)?;
+    let attachments: Vec<Value> = match call.said("attachments") {
         None => Vec::new(),
         Some(Value::Array(files)) => files.iter().filter_map(attachment).collect(),
         Some(file) => attachment(file).into_iter().collect(),
     };
     w.charge(account, &["email"])?;
-    let account_id = w.accounts[account].id.clone();
+    let (account_id, account_key) = (w.accounts[account].id.clone(), w.accounts[account].key.clone());
+    let mut addresses = people.iter().map(|p| w.people[*p].identity.clone());
+    let first = addresses.next().unwrap_or_default();
+    let also: Vec<String> = addresses.collect();
     let id = w.new_id(&["mail", &account_id, &first]);
+    let key = w.unique_key(&["mail to", &account_key, &first]);
     let part = |what: &str, len| opaque(&digest(w.opts.seed, &[what, &id]), len);
     let (tracking_id, message_id) = (part("tracking", 22), format!("<{}@mail.gmail.com>", part("rfc", 22)));
     let provider_id = format!("{:016x}", number(w.opts.seed, &["provider", &id]));
-    let also = to.iter().skip(1).chain(&cc).chain(&bcc).map(|m| m.address.to_lowercase()).collect();
     let entry = Entry {
         kind: "email",
         account_id,
@@ -117,6 +115,7 @@ fn deliver(w: &mut World, call: &Call, account: usize) -> Result<Value, Problem>
     let mail = Mail {
         number: 0,
         id,
+        key,
         provider_id: provider_id.clone(),
         account,
         message_id,
@@ -137,9 +136,38 @@ fn deliver(w: &mut World, call: &Call, account: usize) -> Result<Value, Problem>
     };
     let number = w.keep_mail(mail, None);
     w.ledger.write(w.now, entry);
-    w.mail_sets_off(account, person, number);
+    for person in people {
+        w.mail_sets_off(account, person, number);
+    }
     Ok(json!({ "object": "EmailSent", "tracking_id": tracking_id, "provider_id": provider_id,
         "provider_immutable_id": null }))
+}
+
+/// Everybody a mail goes to, once each, the first of `to` first; or why it cannot go to one of them.
+fn receivers(w: &mut World, all: &[&Mailbox]) -> Result<Vec<usize>, Problem> {
+    let mut people = Vec::new();
+    for mailbox in all {
+        let person = w.meet(Place::Mail, &mailbox.address);
+        if w.people[person].conduct.blocks {
+            return Err(Problem::new(422, "blocked_recipient", "The recipient has blocked the account."));
+        }
+        if !w.people[person].conduct.reachable {
+            return Err(Problem::new(422, "recipient_rejected", "The server of the recipient rejects the address."));
+        }
+        if !people.contains(&person) {
+            people.push(person);
+        }
+    }
+    Ok(people)
+}
+
+/// A file of a form as a mail shows it.
+fn attachment(file: &Value) -> Option<Value> {
+    let (name, mime) = (file["file_name"].as_str()?, file["mime_type"].as_str()?);
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    Some(
+        json!({ "id": file["digest"], "name": name, "size": file["file_bytes"], "extension": extension, "mime": mime }),
+    )
 }
 
 /// Whom a mail comes from: the account, or one of its aliases.
@@ -220,7 +248,7 @@ fn custom_headers(call: &Call, list_unsubscribe: bool) -> Result<Vec<(String, St
 /// The mail being answered. Its subject must be kept.
 fn parent_of(w: &World, call: &Call, account: usize, subject: &str) -> Result<Option<Mail>, Problem> {
     let Some(id) = call.text("reply_to").filter(|r| !r.is_empty()) else { return Ok(None) };
-    let parent = w.mail_ids.get(id).and_then(|n| w.mails.get(*n)).filter(|m| m.account == account);
+    let parent = w.mail(id).filter(|m| m.account == account);
     let Some(parent) = parent else {
         return Err(Problem::new(422, "parent_mail_not_found", "The mail being answered was not found."));
     };
@@ -231,7 +259,8 @@ fn parent_of(w: &World, call: &Call, account: usize, subject: &str) -> Result<Op
             .find_map(|p| s.strip_prefix(p))
             .map_or_else(|| s.to_owned(), |rest| rest.trim().to_owned())
     };
-    if bare(subject) != bare(&parent.subject) {
+    // The parent's may be an answer itself: that is one more `Re:`, or none more.
+    if bare(subject) != parent.subject.trim() && bare(subject) != bare(&parent.subject) {
         return Err(Problem::new(422, "invalid_reply_subject", "The subject must be the parent's, or Re: and that."));
     }
     Ok(Some(parent.clone()))

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::call::Call;
 use super::errors::Problem;
 use super::ledger::Entry;
 use super::options::AccountKind;
 use super::page::Page;
 use super::people::Place;
 use super::text::iso;
-use super::wire::{Answer, Call};
+use super::wire::Answer;
 use super::world::{Link, World};
 use crate::domain::time::Timestamp;
 

@@ -1,10 +1,11 @@
 //! `GET /emails`: the mailbox, by filter and by id.
 
+use super::call::Call;
 use super::errors::Problem;
 use super::mailbox::{Mail, Mailbox};
 use super::options::AccountKind;
 use super::page::Page;
-use super::wire::{Answer, Call};
+use super::wire::Answer;
 use super::world::World;
 
 fn flag(page: &Page, name: &str) -> bool {
@@ -53,7 +54,7 @@ pub(super) fn list(w: &mut World, call: &Call) -> Answer {
             page.list("EmailList", mails.filter(wanted).map(shown))
         }
         (None, Some(id)) => {
-            let mail = w.mail_ids.get(id).and_then(|n| w.mails.get(*n));
+            let mail = w.mail(id);
             page.list("EmailList", mail.into_iter().filter(wanted).map(shown))
         }
         (None, None) => page.list("EmailList", w.mails.iter().rev().filter(wanted).map(shown)),
@@ -63,11 +64,12 @@ pub(super) fn list(w: &mut World, call: &Call) -> Answer {
 
 pub(super) fn get(w: &mut World, call: &Call) -> Answer {
     let account = call.query("account_id").map(|a| w.account(Some(a), Some(AccountKind::Mail))).transpose()?;
-    let found = w.mail_ids.get(call.part(1)).and_then(|n| w.mails.get(*n));
+    let found = w.mail(call.part(1));
     // The provider's id needs the account; ours does not.
     let mail = found
         .filter(|m| account.map_or(m.id == call.part(1), |a| m.account == a))
         .ok_or_else(|| Problem::missing("email"))?;
+    w.connected(mail.account)?;
     let headers = call.query_flag("include_headers");
     Ok((200, mail.json(&w.accounts[mail.account].id, false, headers)))
 }

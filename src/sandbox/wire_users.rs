@@ -2,33 +2,41 @@
 
 use serde_json::{Value, json};
 
+use super::call::Call;
 use super::errors::Problem;
 use super::ledger::Entry;
 use super::options::AccountKind;
 use super::page::Page;
 use super::people::{Place, is_slug, whatsapp_digits};
+use super::settings::merge;
 use super::text::number;
-use super::wire::{Answer, Call};
+use super::wire::Answer;
 use super::world::{Link, World};
 
 pub(super) fn me(w: &mut World, call: &Call) -> Answer {
     let account = call.query_account(w, None)?;
     let own = &w.accounts[account];
     let (first, last) = own.name.split_once(' ').unwrap_or((&own.name, ""));
-    let object = match own.kind {
-        AccountKind::LinkedIn => "AccountOwnerProfile",
-        _ => "AccountOwner",
-    };
-    Ok((
-        200,
-        json!({
-            "object": object, "provider": own.kind.wire(), "provider_id": own.own_id,
-            "public_identifier": own.identity, "entity_urn": format!("urn:li:fsd_profile:{}", own.own_id),
-            "object_urn": null, "first_name": first, "last_name": last,
-            "email": (own.kind == AccountKind::Mail).then_some(&own.identity), "premium": own.premium,
-            "open_profile": false, "recruiter": null, "sales_navigator": null,
+    let profile = match own.kind {
+        AccountKind::LinkedIn => json!({
+            "provider": "LINKEDIN", "provider_id": own.own_id, "public_identifier": own.identity,
+            "entity_urn": format!("urn:li:fsd_profile:{}", own.own_id), "object_urn": w.member_urn(&own.own_id),
+            "first_name": first, "last_name": last, "profile_picture_url": null,
+            "public_profile_url": format!("https://www.linkedin.com/in/{}/", own.identity),
+            "email": format!("{}@sender.example", own.identity), "premium": own.premium, "open_profile": false,
+            "recruiter": null, "sales_navigator": null,
         }),
-    ))
+        AccountKind::Mail => {
+            let other = own.aliases.iter().map(|a| json!({ "email": a, "is_primary": false }));
+            let first = json!({ "email": own.identity, "display_name": own.name, "is_primary": true });
+            let aliases: Vec<Value> = std::iter::once(first).chain(other).collect();
+            json!({ "provider": "GMAIL", "email": own.identity, "aliases": aliases })
+        }
+        AccountKind::WhatsApp => json!({ "provider": "WHATSAPP", "id": own.own_id }),
+    };
+    let mut body = json!({ "object": "AccountOwnerProfile" });
+    merge(&mut body, &profile);
+    Ok((200, body))
 }
 
 pub(super) fn profile(w: &mut World, call: &Call) -> Answer {
@@ -183,7 +191,7 @@ pub(super) fn relations(w: &mut World, call: &Call) -> Answer {
             "connection_urn": format!("urn:li:fsd_connection:{}", them.provider_id),
             "created_at": at.as_micros().div_euclid(1000), "first_name": them.first_name,
             "last_name": them.last_name, "headline": them.headline, "public_identifier": them.identity,
-            "public_profile_url": them.profile_url(), "profile_picture_url": null,
+            "public_profile_url": them.profile_url(),
         });
         (number, item)
     });

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
+use super::call::Call;
 use super::errors::Problem;
 use super::page::Page;
 use super::webhooks::Hook;
-use super::wire::{Answer, Call};
+use super::wire::Answer;
 use super::world::World;
 
 /// The sources, each with its events; the first is what a webhook gets when it names none.
@@ -78,6 +80,7 @@ pub(super) fn create(w: &mut World, call: &Call) -> Answer {
     }
     let hook = Hook {
         number: w.number(),
+        key: w.unique_key(&["webhook of", source]),
         id: w.new_id(&["webhook", source, url]),
         name: call.text("name").unwrap_or_default().to_owned(),
         source: source.to_owned(),
@@ -88,6 +91,7 @@ pub(super) fn create(w: &mut World, call: &Call) -> Answer {
         headers,
         data,
         enabled,
+        slots: Semaphore::new(w.opts.webhook_concurrency.max(1)),
     };
     let id = hook.id.clone();
     w.hooks.push(Arc::new(hook));
@@ -109,7 +113,8 @@ pub(super) fn list(w: &mut World, call: &Call) -> Answer {
         let item = json!({
             "object": "Webhook", "id": h.id, "account_ids": accounts, "enabled": h.enabled, "name": h.name,
             "request_url": h.request_url, "format": h.format, "headers": headers, "data": data, "events": h.events,
-            "type": "TRIGGER",
+            // One that somebody triggers by hand would have a button.
+            "type": "AUTO",
         });
         (h.number, item)
     });

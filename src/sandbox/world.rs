@@ -82,8 +82,8 @@ pub(super) struct World {
     /// Our id or the provider's → chat.
     pub(super) chat_ids: HashMap<String, usize>,
     pub(super) chat_of: HashMap<(usize, usize), usize>,
-    /// attendee id → (account, person)
-    pub(super) attendees: HashMap<String, (usize, usize)>,
+    /// attendee id → account, and the person unless it is the account itself
+    pub(super) attendees: HashMap<String, (usize, Option<usize>)>,
     pub(super) messages: Ring<Message>,
     pub(super) message_ids: HashMap<String, u64>,
     pub(super) mails: Ring<Mail>,
@@ -91,9 +91,9 @@ pub(super) struct World {
     pub(super) mail_ids: HashMap<String, u64>,
     /// (account, address) → mails from or to it, oldest first.
     pub(super) mail_by_address: HashMap<(usize, String), Vec<u64>>,
-    /// (account, key) → the request's digest and its answer.
-    pub(super) keys: HashMap<(usize, String), ([u8; 32], Value)>,
-    pub(super) key_order: VecDeque<(Timestamp, (usize, String))>,
+    /// Idempotency key → the request's digest and its answer.
+    pub(super) keys: HashMap<String, ([u8; 32], Value)>,
+    pub(super) key_order: VecDeque<(Timestamp, String)>,
     /// token of a hosted page → what it is for
     pub(super) hosted: HashMap<String, Value>,
     pub(super) ledger: Ledger,

@@ -265,6 +265,7 @@ fn the_command_says_what_is_wrong_with_its_arguments() {
         (["--free", "nobody"], "no such account"),
         (["--accounts", "fax=1"], "linkedin=2"),
         (["--speed", "0"], "between"),
+        (["--retry-delays", "1s,soon"], "--retry-delays: a list is expected"),
     ] {
         let run = std::process::Command::new(env!("CARGO_BIN_EXE_campaignd"))
             .args(["sandbox", "--listen", "127.0.0.1:0"])

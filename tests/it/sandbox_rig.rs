@@ -149,6 +149,11 @@ pub(crate) async fn next(rx: &mut Inbox) -> (HeaderMap, Value) {
     tokio::time::timeout(Duration::from_secs(10), rx.recv()).await.unwrap().unwrap()
 }
 
+/// A cursor as it stands in an address.
+pub(crate) fn escaped(cursor: &Value) -> String {
+    cursor.as_str().unwrap().replace('+', "%2B").replace('/', "%2F").replace('=', "%3D")
+}
+
 pub(crate) fn hours(n: u64) -> Duration {
     Duration::from_secs(n * 3600)
 }

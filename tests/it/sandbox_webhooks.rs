@@ -7,7 +7,7 @@ use campaignd::sandbox::{LINKEDIN_ONE, WHATSAPP_ONE};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::sandbox_rig::{Rig, answer, hours, next};
+use crate::sandbox_rig::{Rig, answer, escaped, hours, next};
 
 #[tokio::test]
 async fn a_webhook_is_created_as_asked_listed_and_deleted() {
@@ -47,7 +47,7 @@ async fn a_webhook_is_created_as_asked_listed_and_deleted() {
         assert_eq!((&listed["account_ids"][0]["id"], &listed["source"]), (&json!(LINKEDIN_ONE), &Value::Null));
     }
     let (_, first) = rig.get("/api/v1/webhooks?limit=3").await;
-    let (_, rest) = rig.get(&format!("/api/v1/webhooks?cursor={}", first["cursor"].as_str().unwrap())).await;
+    let (_, rest) = rig.get(&format!("/api/v1/webhooks?cursor={}", escaped(&first["cursor"]))).await;
     assert_eq!((rest["items"].as_array().unwrap().len(), &rest["cursor"]), (2, &Value::Null));
     let path = format!("/api/v1/webhooks/{}", rest["items"][0]["id"].as_str().unwrap());
     assert_eq!(answer(rig.ask(Method::DELETE, &path)).await, (200, json!({ "object": "WebhookDeleted" })));
@@ -170,6 +170,17 @@ async fn a_hosted_page_reconnects_an_account_or_makes_one_and_tells_who_asked() 
     assert_eq!(next(&mut notices).await.1, expected);
     assert_eq!(rig.get(&format!("/api/v1/chats?account_id={WHATSAPP_ONE}")).await.0, 200);
 
+    for (providers, kind) in
+        [(json!("*:MAILING"), "GOOGLE_OAUTH"), (json!(["INSTAGRAM", "WHATSAPP"]), "WHATSAPP"), (json!("*"), "LINKEDIN")]
+    {
+        let (_, new) = link(json!({ "providers": providers })).await;
+        assert_eq!(rig.http.post(new["url"].as_str().unwrap()).send().await.unwrap().status(), 200);
+        let made = next(&mut notices).await.1["account_id"].as_str().unwrap().to_owned();
+        let made = rig.ask(Method::DELETE, &format!("/api/v1/accounts/{made}"));
+        let kinds = rig.get("/api/v1/accounts?limit=1").await.1["items"][0]["type"].clone();
+        assert_eq!((kinds, answer(made).await.0), (json!(kind), 200), "{providers}");
+    }
+    assert_eq!(link(json!({ "providers": ["INSTAGRAM"] })).await.0, 501);
     let (_, new) = link(json!({})).await;
     assert_eq!(rig.http.post(new["url"].as_str().unwrap()).send().await.unwrap().status(), 200);
     let (_, notice) = next(&mut notices).await;
@@ -218,6 +229,38 @@ async fn a_webhook_that_is_never_answered_200_is_dropped_after_five_retries() {
     let (_, counters) = rig.get("/sandbox/webhooks").await;
     let read = |name: &str| counters[name].as_u64().unwrap();
     assert_eq!((read("delivered"), read("failed"), read("dropped")), (1, 6, 1));
+}
+
+#[tokio::test]
+async fn how_often_and_how_late_a_webhook_is_tried_again_can_be_set() {
+    let rig = Rig::new().await;
+    let (status, settings) = rig.patch("/sandbox/settings", json!({ "webhook_retry_delays": ["1ms", 0.002] })).await;
+    assert_eq!((status, &settings["webhook_retry_delays"]), (200, &json!(["1ms", "2ms"])));
+    let mut hooks = rig.listen("messaging", json!([]), 3).await;
+    for text in ["lost", "kept"] {
+        assert_eq!(rig.whatsapp("33612345678", text).await.0, 201);
+        while rig.get("/sandbox/webhooks").await.1["pending"] != 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(next(&mut hooks).await.1["message"], "kept");
+    let (_, counters) = rig.get("/sandbox/webhooks").await;
+    assert_eq!((&counters["failed"], &counters["dropped"]), (&json!(3), &json!(1)));
+    assert_eq!(rig.patch("/sandbox/settings", json!({ "webhook_retry_delays": ["soon"] })).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_holds_up_no_other() {
+    let rig = Rig::with(|o| o.webhook_concurrency = 1).await;
+    // Connections to it are made, and nobody ever answers.
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", mute.local_addr().unwrap());
+    assert_eq!(rig.post("/api/v1/webhooks", json!({ "request_url": url, "source": "messaging" })).await.0, 201);
+    let mut hooks = rig.listen("messaging", json!([]), 0).await;
+    for text in ["one", "two"] {
+        assert_eq!(rig.whatsapp("33612345678", text).await.0, 201);
+        assert_eq!(next(&mut hooks).await.1["message"], text);
+    }
 }
 
 #[tokio::test]
