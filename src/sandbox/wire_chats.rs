@@ -186,10 +186,10 @@ pub(super) fn send(w: &mut World, call: &Call) -> Answer {
     let (account, person) = (w.chats[chat].account, w.chats[chat].person);
     let words = words_of(call)?;
     let quoted = call.text("quote_id").filter(|q| !q.is_empty()).map(str::to_owned);
-    if let Some(id) = &quoted {
-        if w.message(id).is_none_or(|m| m.chat != chat) {
-            return Err(Problem::new(422, "invalid_message", "The message being quoted is not of this chat."));
-        }
+    if let Some(id) = &quoted
+        && w.message(id).is_none_or(|m| m.chat != chat)
+    {
+        return Err(Problem::new(422, "invalid_message", "The message being quoted is not of this chat."));
     }
     if w.people[person].conduct.blocks {
         return Err(Problem::new(422, "blocked_recipient", "The recipient has blocked the account."));
