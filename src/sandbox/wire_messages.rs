@@ -1,7 +1,7 @@
 //! `GET /chats` and `GET /messages`: reading back what was said. An account that is not connected is not read, and a message
 //! on LinkedIn may be some time in coming.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::call::Call;
 use super::errors::Problem;
