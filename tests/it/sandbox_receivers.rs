@@ -40,7 +40,13 @@ async fn everybody_a_mail_names_does_something_about_it() {
         json!({ "count": 1, "items": [
         { "kind": "email", "recipient": bob.to_lowercase(), "seqs": [1, 2] }] })
     );
-    assert_eq!(rig.get(&format!("/sandbox/ledger?identity={cy}")).await.1["items"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        rig.get(&format!("/sandbox/ledger?identity={}", cy.replace('+', "%2B"))).await.1["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     // What the owner writes by hand goes to the person, wherever the mail had named them.
     let mut mails = rig.listen("email", json!(["mail_sent"]), 0).await;
     rig.act(cy, "by_hand").await;
