@@ -264,6 +264,8 @@ async fn dispatch(shared: &Arc<Shared>, seat: &Seat, job: Job, mut row: Dispatch
             return Report::Held(job, row.send.campaign);
         }
         ClaimResult::Suppressed { reason } => return suppressed(shared, account, job, &row, reason).await,
+        // It may be this job's own claim of before, whose answer got lost and which was not to be seen yet: one more look.
+        ClaimResult::NotPending if job.settles => return Report::Later(Job { settles: false, ..job }, now),
         // Cancelled, or its execution is paused: resuming hints again.
         ClaimResult::NotPending => return Report::Gone(send),
         ClaimResult::LeaseLost => {
