@@ -177,9 +177,9 @@ async fn by_program(
     names.extend(thread);
     whose.sort_unstable();
     whose.dedup();
-    for (kind, name) in names.iter().filter(|(kind, _)| known.iter().all(|(_, k)| k != kind)) {
-        identity::learn(&shared.pool, workspace, account.id, &whose, (*kind, name), now).await?;
-    }
+    let new = names.iter().filter(|(kind, _)| known.iter().all(|(_, k)| k != kind));
+    let new: Vec<_> = new.map(|(kind, name)| (*kind, name.as_str())).collect();
+    identity::learn(&shared.pool, workspace, account.id, &whose, &new, now).await?;
     Ok(Verdict::ignored(ECHO))
 }
 

@@ -23,6 +23,7 @@ use crate::domain::send::{FailureClass, Receipt, SendOutcome, SendStatus};
 use crate::domain::suppression::Reason;
 use crate::domain::trigger::Trigger;
 use crate::provider::SendFailure;
+use crate::store;
 use crate::store::send::{self as rows, Claim, ClaimResult, Dispatch};
 use crate::telemetry;
 use crate::telemetry::trace::{self, Known, Side, Stage};
@@ -90,7 +91,7 @@ impl Drop for Running {
     }
 }
 
-async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
+async fn run(shared: &Arc<Shared>, seat: &Seat, mut job: Job) -> Report {
     let account = &*seat.account;
     let row = match shared.loads.ask((job.hint, account.budget.is_some())).await {
         Ok(row) => row,
@@ -98,6 +99,8 @@ async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
     };
     let Some(row) = row.filter(|row| row.send.account == account.id) else { return Report::Gone(job.hint.1) };
     let overtaken = row.is_open_send && row.execution_status != Some(Status::Executing);
+    // Whoever hinted at it may not have known. Still true where the row says pending: it may have been claimed since.
+    job.settles |= matches!(row.send.status, SendStatus::Dispatching | SendStatus::Unknown);
     // An account that does not send cannot be read back from either; only what needs no provider is done.
     let needs_provider = matches!(row.send.status, SendStatus::Pending | SendStatus::Dispatching | SendStatus::Unknown);
     if account.status != AccountStatus::Active && needs_provider {
@@ -111,7 +114,7 @@ async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
             shared.settles(row.send.id, account.channel);
             finish(shared, account, &row, SendOutcome::Unknown { error }, Receipt::default()).await;
             // What the dead process asked for may still be on its way through the provider.
-            Report::Later(Job { settles: true, ..job }, settle::first_read(shared, row.send.action, shared.clock.now()))
+            Report::Later(job, settle::first_read(shared, row.send.action, shared.clock.now()))
         }
         SendStatus::Unknown if row.send.parked => {
             if overtaken {
@@ -122,7 +125,7 @@ async fn run(shared: &Arc<Shared>, seat: &Seat, job: Job) -> Report {
         }
         SendStatus::Unknown => {
             shared.settles(row.send.id, account.channel);
-            settle::read_back(shared, seat, Job { settles: true, ..job }, row).await
+            settle::read_back(shared, seat, job, row).await
         }
         // Taken back before anybody was called: its execution waits to hear that.
         SendStatus::Cancelled if row.is_open_send => {
@@ -405,16 +408,7 @@ async fn hand_over(shared: &Arc<Shared>, row: &Dispatch, outcome: SendOutcome, d
         };
         tracing::info!(send.id = %row.send.id, execution.id = %row.send.execution, outcome = outcome.as_str(), why,
             "the execution does not take this outcome; recording it on the send alone");
-        let orphan = rows::Orphan {
-            key: (row.send.workspace, row.send.id),
-            account_shard: details.account.shard(),
-            outcome: &outcome,
-            receipt: &details.receipt,
-            rest_until: details.rest_until,
-            brake: details.brake,
-            at: shared.clock.now(),
-        };
-        match rows::close_orphan(&shared.pool, &shared.lease, &orphan).await {
+        match record_alone(shared, (row.send.workspace, row.send.id), &outcome, &details).await {
             // Where the account is another's by now, that one settles the send.
             Ok(_) => return,
             Err(error) => {
@@ -423,6 +417,25 @@ async fn hand_over(shared: &Arc<Shared>, row: &Dispatch, outcome: SendOutcome, d
             }
         }
     }
+}
+
+/// Records an outcome on the send, which no execution takes. Answers whether the account's shard is ours.
+pub(super) async fn record_alone(
+    shared: &Shared,
+    key: rows::SendKey,
+    outcome: &SendOutcome,
+    details: &SendDetails,
+) -> Result<bool, store::Error> {
+    let orphan = rows::Orphan {
+        key,
+        account_shard: details.account.shard(),
+        outcome,
+        receipt: &details.receipt,
+        rest_until: details.rest_until,
+        brake: details.brake,
+        at: shared.clock.now(),
+    };
+    rows::close_orphan(&shared.pool, &shared.lease, &orphan).await
 }
 
 /// The person is not to be written to: the execution ends, which takes the send back.

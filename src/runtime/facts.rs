@@ -265,13 +265,9 @@ pub(super) async fn learn(
     person: &Person,
 ) -> Result<(), store::Error> {
     let names = [(IdentityKind::Chat, chat), (IdentityKind::Lid, person.lid.as_deref())];
-    for (kind, name) in names {
-        if let Some(name) = name.filter(|_| !found.executions.is_empty() && !found.kinds.contains(&kind)) {
-            let now = shared.clock.now();
-            identity::learn(&shared.pool, account.workspace, account.id, &found.executions, (kind, name), now).await?;
-        }
-    }
-    Ok(())
+    let new = names.into_iter().filter(|(kind, _)| !found.kinds.contains(kind));
+    let new: Vec<_> = new.filter_map(|(kind, name)| Some((kind, name?))).collect();
+    identity::learn(&shared.pool, account.workspace, account.id, &found.executions, &new, shared.clock.now()).await
 }
 
 /// The executions that any of these names leads to.

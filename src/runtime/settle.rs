@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::{Job, Report, Seat};
-use super::dispatch::finish;
+use super::dispatch::{finish, record_alone};
 use super::request;
 use super::roster::FlowError;
 use super::shared::Shared;
@@ -159,16 +159,7 @@ pub(super) async fn echoed(
         Err(DeliverError::Busy | DeliverError::Stopping | DeliverError::Unrunnable(..)) => return Ok(false),
         // It has gone on without it.
         Ok(Delivery::Rejected { .. }) | Err(DeliverError::NotFound(_)) => {
-            let orphan = rows::Orphan {
-                key: (account.workspace, send),
-                account_shard: account.id.shard(),
-                outcome: &outcome,
-                receipt: &details.receipt,
-                rest_until: None,
-                brake: None,
-                at: shared.clock.now(),
-            };
-            if !rows::close_orphan(&shared.pool, &shared.lease, &orphan).await? {
+            if !record_alone(shared, (account.workspace, send), &outcome, &details).await? {
                 return Ok(false);
             }
         }

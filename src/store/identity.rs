@@ -43,7 +43,8 @@ const FIND: &str = "SELECT w.n, i.execution_id, i.kind \
     ORDER BY w.n, coalesce(s.status IN ('completed', 'failed'), false), i.created_at DESC, i.execution_id";
 
 const LEARN: &str = "INSERT INTO identities (workspace_id, kind, value, account_id, execution_id, created_at) \
-    SELECT $1, $2, $3, $4, e.id, $6 FROM unnest($5::uuid[]) AS e(id) ON CONFLICT DO NOTHING";
+    SELECT $1, n.kind, n.value, $4, e.id, $6 FROM unnest($2::text[], $3::text[]) AS n(kind, value) \
+    CROSS JOIN unnest($5::uuid[]) AS e(id) ON CONFLICT DO NOTHING";
 
 /// Invited, by us, and no answer known: by the id that the invitation was sent to, and by public identifier where the
 /// outcome of the invitation told no id. The old orchestrator's words for it count.
@@ -145,7 +146,7 @@ pub async fn find_executions(pool: &Pool, wanted: &[Wanted]) -> Result<Vec<Found
     Ok(found)
 }
 
-/// Notes another name of what these executions are about, told by a webhook that was recognised by a name known before.
+/// Notes other names of what these executions are about, told by a webhook that was recognised by a name known before.
 ///
 /// # Errors
 /// When Postgres cannot be asked.
@@ -154,13 +155,16 @@ pub async fn learn(
     workspace: WorkspaceId,
     account: AccountId,
     executions: &[ExecutionId],
-    (kind, value): (IdentityKind, &str),
+    names: &[(IdentityKind, &str)],
     at: Timestamp,
 ) -> Result<(), Error> {
+    if names.is_empty() || executions.is_empty() {
+        return Ok(());
+    }
     sqlx::query(LEARN)
         .bind(workspace.0)
-        .bind(kind.as_str())
-        .bind(&*clean(value))
+        .bind(names.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>())
+        .bind(names.iter().map(|(_, value)| clean(value).into_owned()).collect::<Vec<_>>())
         .bind(account.0)
         .bind(executions.iter().map(|id| id.0).collect::<Vec<_>>())
         .bind(at.to_utc())

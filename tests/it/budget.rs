@@ -29,12 +29,7 @@ fn invitations() -> Value {
 async fn limit(rig: &Rig, account: AccountId, limits: Value) {
     let whole =
         json!({"kind": "linkedin_premium", "spacing": {"min": "0s", "max": "0s"}, "warm_up": null, "limits": limits});
-    sqlx::query("UPDATE accounts SET limits = $2 WHERE id = $1")
-        .bind(account.0)
-        .bind(whole)
-        .execute(&rig.db.pool)
-        .await
-        .unwrap();
+    rig.limit(account, &whole).await;
 }
 
 /// The most claims that any window of this length holds.

@@ -331,6 +331,12 @@ impl Rig {
         Self::on(Db::new().await, clock).await
     }
 
+    /// Gives an account these limits.
+    pub(crate) async fn limit(&self, account: AccountId, limits: &Value) {
+        let change = "UPDATE accounts SET limits = $2 WHERE id = $1";
+        sqlx::query(change).bind(account.0).bind(limits).execute(&self.db.pool).await.unwrap();
+    }
+
     /// With a clock that only the test moves.
     pub(crate) async fn manual() -> Self {
         Self::new(Clock::manual(NOW)).await

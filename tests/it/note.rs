@@ -29,12 +29,7 @@ fn takes_no_notes(rig: &Rig, code: &'static str) {
 
 async fn budget(rig: &Rig, account: AccountId, kind: &str) {
     let limits = json!({"kind": kind, "spacing": {"min": "0s", "max": "0s"}, "warm_up": null});
-    sqlx::query("UPDATE accounts SET limits = $2 WHERE id = $1")
-        .bind(account.0)
-        .bind(limits)
-        .execute(&rig.db.pool)
-        .await
-        .unwrap();
+    rig.limit(account, &limits).await;
 }
 
 #[tokio::test]
@@ -114,12 +109,7 @@ async fn an_invitation_that_may_go_without_its_note_waits_for_neither_notes_nor_
     let account = rig.account(Channel::Linkedin, "seat").await;
     let limits = json!({"kind": "linkedin_free", "spacing": {"min": "0s", "max": "0s"}, "warm_up": null,
         "limits": {"invite": {"day": 3, "week": 21}}});
-    sqlx::query("UPDATE accounts SET limits = $2 WHERE id = $1")
-        .bind(account.0)
-        .bind(limits)
-        .execute(&rig.db.pool)
-        .await
-        .unwrap();
+    rig.limit(account, &limits).await;
     let (required, others) = (rig.campaign(&noted(true)).await, rig.campaign(&noted(false)).await);
     rig.prospects(required, 20).await;
     rig.start().await;

@@ -28,6 +28,12 @@ impl Line {
     }
 }
 
+/// Takes a send out of those that wait for a time.
+pub(super) fn take(waiting: &mut Timed, send: SendId) -> Option<Job> {
+    let key = *waiting.iter().find(|(_, job)| job.hint.1 == send)?.0;
+    waiting.remove(&key)
+}
+
 impl Lines {
     fn of(&mut self, job: &Job) -> &mut Line {
         self.0.entry(job.slot).or_default()
@@ -77,9 +83,17 @@ impl Lines {
 
     /// Takes a send out that waits for the budget.
     pub(super) fn take_scarce(&mut self, send: SendId) -> Option<Job> {
+        self.0.values_mut().find_map(|line| take(&mut line.scarce, send))
+    }
+
+    /// Takes a send out, whatever it waits for.
+    pub(super) fn take(&mut self, send: SendId) -> Option<Job> {
         self.0.values_mut().find_map(|line| {
-            let key = *line.scarce.iter().find(|(_, job)| job.hint.1 == send)?.0;
-            line.scarce.remove(&key)
+            let stuck = line.stuck.iter().position(|job| job.hint.1 == send);
+            stuck
+                .map(|at| line.stuck.remove(at))
+                .or_else(|| take(&mut line.ready, send))
+                .or_else(|| take(&mut line.scarce, send))
         })
     }
 

@@ -24,6 +24,8 @@ use crate::store::send as rows;
 use crate::telemetry;
 
 mod lines;
+#[cfg(test)]
+mod tests;
 
 use lines::Lines;
 
@@ -162,24 +164,7 @@ impl Actor for ChannelActor {
         myself: ActorRef<Self::Msg>,
         (shared, account, open): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let mut queue = Queue {
-            first: VecDeque::new(),
-            settling: Timed::new(),
-            lines: Lines::default(),
-            backlog: shared.backlog(account.id),
-            shared,
-            seat: Seat::new(account),
-            later: Timed::new(),
-            held: Vec::new(),
-            known: HashSet::new(),
-            arrivals: 0,
-            in_flight: None,
-            hinted: None,
-            rest_until: None,
-            alarm: None,
-            look_again: None,
-            drained: None,
-        };
+        let mut queue = Queue::new(shared, account);
         queue.open(&open);
         let wake = myself.clone();
         if queue.backlog.attach(Box::new(move || drop(wake.cast(ChannelMessage::Wake)))) {
@@ -221,6 +206,27 @@ impl Actor for ChannelActor {
 }
 
 impl Queue {
+    fn new(shared: Arc<Shared>, account: Arc<Account>) -> Self {
+        Self {
+            first: VecDeque::new(),
+            settling: Timed::new(),
+            lines: Lines::default(),
+            backlog: shared.backlog(account.id),
+            shared,
+            seat: Seat::new(account),
+            later: Timed::new(),
+            held: Vec::new(),
+            known: HashSet::new(),
+            arrivals: 0,
+            in_flight: None,
+            hinted: None,
+            rest_until: None,
+            alarm: None,
+            look_again: None,
+            drained: None,
+        }
+    }
+
     /// What the table says is open.
     fn open(&mut self, open: &[rows::OpenSend]) {
         for send in open {
@@ -235,8 +241,22 @@ impl Queue {
             self.put(Job { hint, slot, settles, absent: 0, unreadable: 0, conflict: false }, now);
         } else if self.in_flight.is_some_and(|(send, _)| send == hint.1) {
             self.hinted = Some(hint);
+        } else if settles {
+            self.settle_now(hint.1);
         } else {
             self.look_now(hint.1);
+        }
+    }
+
+    /// It was hinted at as a send like any other, by an execution that was read before the table told that its call may have
+    /// happened. Not one that waits to be read back: see [`look_now`](Self::look_now).
+    fn settle_now(&mut self, send: SendId) {
+        let held = self.held.iter().position(|job| job.hint.1 == send);
+        let job = held.map(|at| self.held.swap_remove(at)).or_else(|| lines::take(&mut self.later, send));
+        let job = job.or_else(|| self.lines.take(send));
+        if let Some(job) = job {
+            let now = self.shared.clock.now();
+            self.put(Job { settles: true, ..job }, now);
         }
     }
 
